@@ -1,0 +1,1 @@
+"""REST API and console. Empty room: it comes with its own issue."""

@@ -1,0 +1,122 @@
+"""`reputon serve`: everything on one machine, kept running until a signal comes.
+
+Opens the store first (an embedded one belongs to this process, so that it outlives a front end that is
+restarted), then starts the SMTP front end as a process of its own and starts it again when it dies.
+A program that ends before it was ready once is a mistake to be read, not to be repeated. When this process dies,
+however it dies, the front end is told (on Linux), so that it does not keep the port from the next one.
+"""
+
+import asyncio
+import ctypes
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import typer
+
+from reputation.assemble import open_store
+from reputation.config import Settings, without_password
+from reputation.contracts import Store
+from reputation.errors import StoreUnavailable
+
+RESTART_SECONDS = 1.0
+STOP_MARGIN_SECONDS = 10.0
+
+
+async def serve(path: Path, settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status."""
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    store = await open_store(settings.store)
+    try:
+        return await _front_end(path, settings, await _store_name(store), stop)
+    finally:
+        await store.close()
+
+
+async def _store_name(store: Store) -> str:
+    try:
+        return await store.ping()
+    except StoreUnavailable as error:
+        return f"not reached yet ({error}); rules act as their on_store_failure says"
+
+
+async def _front_end(path: Path, settings: Settings, store_name: str, stop: asyncio.Event) -> int:
+    """Start the front end, again when it dies; its exit status when it never became ready."""
+    stopping = asyncio.create_task(stop.wait())
+    shown = False
+    while True:
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "smtp_frontend", "--config", str(path)),
+            stdout=asyncio.subprocess.PIPE,
+            preexec_fn=_die_with_parent,
+        )
+        addresses = await _ready(program, len(settings.smtp.listen))
+        if not addresses and not shown:
+            return await program.wait()
+        if not shown:
+            _show(path, settings, store_name, addresses)
+            shown = True
+        ended = asyncio.create_task(program.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            return await _stopped(program, settings.smtp.drain_seconds)
+        typer.echo(f"the SMTP front end ended with {program.returncode} and is started again", err=True)
+        await asyncio.wait({stopping}, timeout=RESTART_SECONDS)
+
+
+async def _ready(program: asyncio.subprocess.Process, expected: int) -> list[str]:
+    """The addresses that the front end says it listens on; none when it ends instead."""
+    assert program.stdout is not None
+    addresses: list[str] = []
+    while len(addresses) < expected and (line := await program.stdout.readline()):
+        word, _, address = line.decode().strip().rpartition(" ")
+        if word == "ready smtp":
+            addresses.append(address)
+    return addresses if len(addresses) == expected else []
+
+
+def _die_with_parent() -> None:
+    """In the child: be told when the parent dies (Linux: PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+async def _stopped(program: asyncio.subprocess.Process, drain_seconds: float) -> int:
+    if program.returncode is None:
+        program.terminate()
+    try:
+        async with asyncio.timeout(drain_seconds + STOP_MARGIN_SECONDS):
+            return await program.wait()
+    except TimeoutError:
+        program.kill()
+        return await program.wait()
+
+
+def _show(path: Path, settings: Settings, store_name: str, addresses: list[str]) -> None:
+    """Where each thing is, and one command to try."""
+    typer.echo(f"reputon is ready, configured by {path}")
+    typer.echo(f"  smtp      {', '.join(addresses)}")
+    typer.echo(f"  next hop  {without_password(settings.smtp.next_hop)}")
+    typer.echo(f"  store     {without_password(settings.store.url)}: {store_name}")
+    for rule in settings.rule:
+        key = "+".join(rule.key)
+        typer.echo(f"  rule      {rule.name}: {', '.join(rule.limits)} {rule.count} per {key} ({rule.mode})")
+    typer.echo("Try, in another terminal:")
+    typer.echo(f"  {_command_to_try(addresses[0])}")
+    typer.echo("  reputon explain sender:alice@example.com")
+    typer.echo("Ctrl-C stops it.")
+    sys.stdout.flush()
+
+
+def _command_to_try(address: str) -> str:
+    envelope = ("alice@example.com", "bob@example.net")
+    if shutil.which("swaks"):
+        return f"swaks --server {address} --from {envelope[0]} --to {envelope[1]}"
+    host, _, port = address.rpartition(":")
+    return (
+        f"{sys.executable} -c \"import smtplib; smtplib.SMTP('{host.strip('[]')}', {port})"
+        f".sendmail('{envelope[0]}', '{envelope[1]}', 'Subject: hello\\n\\nhello')\""
+    )

@@ -1,0 +1,43 @@
+"""Every error that reputon raises on purpose.
+
+::
+
+    ReputonError
+    ├── ConfigError          a setting, a rule or an address that cannot be right
+    │   ├── LimitError       a limit such as "100/1h" that cannot be read or met
+    │   └── EntityError      text such as "sender:alice@example.com" that names no entity
+    └── StoreError           the counter store did not answer as it must
+        ├── StoreUnavailable it is away, too slow, or still loading: try again later
+        └── StoreMisuse      it answered, and refused: our mistake or the operator's
+
+Adapters translate the errors of their library into these at their own door, with ``raise ... from``.
+Nothing here ever reaches an SMTP client: the front end answers with a fixed text.
+"""
+
+
+class ReputonError(Exception):
+    """The root: whoever catches it catches all that reputon raises on purpose."""
+
+
+class ConfigError(ReputonError):
+    """A setting that cannot be right. The text says which one and what to write instead."""
+
+
+class LimitError(ConfigError):
+    """A limit or a window that cannot be read, or that no count could ever meet."""
+
+
+class EntityError(ConfigError):
+    """Text that does not name an entity."""
+
+
+class StoreError(ReputonError):
+    """The counter store did not answer as it must."""
+
+
+class StoreUnavailable(StoreError):
+    """The store is away, too slow, or still loading. The decision falls back as its rule says."""
+
+
+class StoreMisuse(StoreError):
+    """The store answered and refused (no permission, out of memory, unknown command)."""

@@ -1,0 +1,135 @@
+"""What was seen: the events of an SMTP session, and what became of them.
+
+An event is an immutable fact about one session at one stage. It is the only thing that a program
+(the SMTP front end, a policy service, the API) tells the engine; the engine answers with a verdict.
+
+Every event carries its `Session` (who is connected) and, from MAIL on, its envelope. Nothing here
+is canonicalised: events hold what came over the wire, and `reputation.keys` alone decides which
+entities that means.
+
+Does not do: parsing SMTP (the front end does), naming keys (`reputation.keys` does).
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+
+ClientAddress = IPv4Address | IPv6Address
+
+NULL_SENDER = ""
+"""The reverse-path of a bounce, ``<>``: RFC 5321 section 4.5.5."""
+
+
+class Stage(StrEnum):
+    """The moments of a session at which a verdict is asked for, in the order of the protocol."""
+
+    CONNECT = "connect"
+    HELO = "helo"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    DISCONNECT = "disconnect"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Who is connected. The front end makes a new one when it learns more (HELO, AUTH, TLS)."""
+
+    id: str
+    client: ClientAddress
+    helo: str = ""
+    user: str = ""
+    """The authenticated login, empty when nobody has logged in."""
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connect:
+    """A client has connected and has not been greeted yet."""
+
+    session: Session
+    stage: Stage = field(default=Stage.CONNECT, init=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Helo:
+    """The client has introduced itself; the name is in ``session.helo``."""
+
+    session: Session
+    stage: Stage = field(default=Stage.HELO, init=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auth:
+    """A log-in was tried. ``session.user`` is set only when it succeeded."""
+
+    session: Session
+    login: str
+    success: bool
+    stage: Stage = field(default=Stage.AUTH, init=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """A transaction begins: MAIL FROM."""
+
+    session: Session
+    sender: str
+    """The reverse-path as it was given, without angle brackets; `NULL_SENDER` for ``<>``."""
+    declared_bytes: int = 0
+    """The SIZE parameter (RFC 1870), 0 when none was given."""
+    stage: Stage = field(default=Stage.MAIL, init=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rcpt:
+    """One more recipient: RCPT TO."""
+
+    session: Session
+    sender: str
+    recipient: str
+    stage: Stage = field(default=Stage.RCPT, init=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The whole message has been received, and not yet been answered."""
+
+    session: Session
+    sender: str
+    recipients: tuple[str, ...]
+    message_bytes: int
+    subject: str = ""
+    stage: Stage = field(default=Stage.DATA, init=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnect:
+    """The session is over, however it ended."""
+
+    session: Session
+    stage: Stage = field(default=Stage.DISCONNECT, init=False)
+
+
+Event = Connect | Helo | Auth | Mail | Rcpt | Data | Disconnect
+
+
+class OutcomeKind(StrEnum):
+    """What somebody learned later about something that was judged."""
+
+    UNKNOWN_RECIPIENT = "unknown-recipient"
+    """The next hop does not know the recipient (a permanent 5.1.x answer, RFC 3463)."""
+    AUTH_FAILED = "auth-failed"
+    SPAM = "spam"
+    MALWARE = "malware"
+    BOUNCE = "bounce"
+    COMPLAINT = "complaint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Feedback on an event. Our own refusals are never outcomes."""
+
+    kind: OutcomeKind
+    event: Event

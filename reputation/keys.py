@@ -1,0 +1,364 @@
+"""From an event to the entities it is about, and from an entity to the key of its counter.
+
+This is the only place where an address is canonicalised and the only place where a key is spelled.
+
+Which entities an event has
+---------------------------
+============== ============================================== =========================
+dimension      id                                             known from
+============== ============================================== =========================
+ip             IPv4 address; for IPv6 its /64                 connect
+prefix         IPv4 /24; IPv6 /48                             connect
+helo           the name given at HELO, lower case             helo
+user           the authenticated login, lower case            auth
+sender         canonical reverse-path                         mail
+sender_domain  its organisational domain                      mail
+recipient      canonical forward-path                         rcpt
+recipient_domain its organisational domain                    rcpt
+subject        keyed hash of the normalised subject           data
+============== ============================================== =========================
+
+The null sender ``<>`` is no entity: all the world's bounces would share one counter.
+An IPv6 client is never counted by its /128, which costs an attacker nothing to change.
+
+Canonical addresses: the local part is NFC-normalised, case-folded and loses its subaddress (``+tag``, RFC 5233);
+the domain is lower case, in A-labels (IDNA 2008 with UTS 46 mapping), without a trailing dot. RFC 5321 lets a
+host treat local parts as case-sensitive; counting them apart would hand every sender a fresh limit per spelling.
+
+Ids are safe to print and to put between the braces of a cluster hash tag: whatever is not printable, and
+``{ } % ,`` and white space, is percent-encoded (UTF-8; undecodable bytes as they came), and an id
+longer than `MAX_ID_LENGTH` is replaced by ``~`` and a BLAKE2b hash of it.
+
+Bugs: one set of prefix lengths for all rules. ASN, country, rDNS, DKIM and SPF domains have their names
+here and get their values with the look-ups.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from urllib.parse import unquote
+
+import idna
+from publicsuffixlist import PublicSuffixList
+
+from reputation.errors import EntityError
+from reputation.events import ClientAddress, Connect, Data, Disconnect, Event, Mail, Rcpt
+
+MAX_ID_LENGTH = 200
+MAX_SUBJECT_LENGTH = 1_000
+"""What lies beyond is not looked at; a line of a message ends at 998 (RFC 5322 section 2.1.1)."""
+CACHED_DOMAINS = 65_536
+
+
+class Dimension(StrEnum):
+    """The kinds of things that are counted."""
+
+    IP = "ip"
+    PREFIX = "prefix"
+    ASN = "asn"
+    COUNTRY = "country"
+    HELO = "helo"
+    RDNS_DOMAIN = "rdns_domain"
+    USER = "user"
+    SENDER = "sender"
+    SENDER_DOMAIN = "sender_domain"
+    RECIPIENT = "recipient"
+    RECIPIENT_DOMAIN = "recipient_domain"
+    SUBJECT = "subject"
+    DKIM_DOMAIN = "dkim_domain"
+    SPF_DOMAIN = "spf_domain"
+
+
+class Metric(StrEnum):
+    """What is counted about an entity."""
+
+    CONNECTIONS = "connections"
+    MESSAGES = "messages"
+    RECIPIENTS = "recipients"
+    BYTES = "bytes"
+    INVALID_RECIPIENTS = "invalid_recipients"
+    AUTH_FAILURES = "auth_failures"
+    SPAM = "spam"
+    MALWARE = "malware"
+    BOUNCES = "bounces"
+    COMPLAINTS = "complaints"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entity:
+    """One value of one dimension, or of several joined by ``+``: what a limit is held against.
+
+    >>> str(Entity("sender", "alice@example.com"))
+    'sender:alice@example.com'
+    """
+
+    dimension: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.dimension}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One counter: a metric of an entity."""
+
+    entity: Entity
+    metric: Metric
+
+    def spelled(self, prefix: str) -> str:
+        """The key in the store. Everything between the braces decides the cluster slot."""
+        return f"{prefix}:{{{self.entity.dimension}:{self.entity.id}}}:{self.metric}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spelling:
+    """The choices a site has in how addresses become ids."""
+
+    subaddress_separator: str = "+"
+    """Where the local part ends for counting; empty keeps subaddresses apart."""
+    subject_key: bytes = b""
+    """Secret for the hash of subjects; empty means that subjects are not counted."""
+
+
+Entities = Mapping[Dimension, Entity]
+
+
+def entities_of(event: Event, spelling: Spelling) -> dict[Dimension, Entity]:
+    """The entities that `event` is about, one per dimension that is known at its stage."""
+    session = event.session
+    ids = {
+        Dimension.IP: network_id(session.client, v4=32, v6=64),
+        Dimension.PREFIX: network_id(session.client, v4=24, v6=48),
+        Dimension.HELO: escaped(canonical_domain(session.helo)),
+        Dimension.USER: escaped(canonical_address(session.user, "")),
+    }
+    match event:
+        case Mail(sender=sender):
+            _put_address(ids, Dimension.SENDER, Dimension.SENDER_DOMAIN, sender, spelling)
+        case Rcpt(sender=sender, recipient=recipient):
+            _put_address(ids, Dimension.SENDER, Dimension.SENDER_DOMAIN, sender, spelling)
+            _put_address(ids, Dimension.RECIPIENT, Dimension.RECIPIENT_DOMAIN, recipient, spelling)
+        case Data(sender=sender, subject=subject):
+            _put_address(ids, Dimension.SENDER, Dimension.SENDER_DOMAIN, sender, spelling)
+            ids[Dimension.SUBJECT] = subject_id(subject, spelling.subject_key)
+        case Connect() | Disconnect():
+            del ids[Dimension.HELO]
+        case _:
+            pass
+    return {dimension: Entity(dimension, id) for dimension, id in ids.items() if id}
+
+
+def _put_address(
+    ids: dict[Dimension, str], whole: Dimension, domain: Dimension, address: str, spelling: Spelling
+) -> None:
+    canonical = canonical_address(address, spelling.subaddress_separator)
+    ids[whole] = escaped(canonical)
+    ids[domain] = escaped(organisational_domain(canonical.rpartition("@")[2])) if "@" in canonical else ""
+
+
+def composite(entities: Entities, dimensions: Sequence[Dimension]) -> Entity | None:
+    """One entity out of several dimensions; None when the event does not have them all.
+
+    The parts are joined by a comma, which no id contains unescaped, so two different
+    combinations never share a counter.
+    """
+    parts = [entities.get(dimension) for dimension in dimensions]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    if len(known) == 1:
+        return known[0]
+    return Entity("+".join(dimensions), shortened(",".join(part.id for part in known)))
+
+
+def network_id(client: ClientAddress, *, v4: int, v6: int) -> str:
+    """The network of `client` with the given prefix length, as text; a lone IPv4 address without ``/32``.
+
+    >>> from ipaddress import ip_address
+    >>> network_id(ip_address("2001:db8:1:2::99"), v4=32, v6=64)
+    '2001:db8:1:2::/64'
+    """
+    # An IPv4 client on a dual-stack socket is an IPv4 client: RFC 4291 section 2.5.5.2.
+    mapped = client if isinstance(client, IPv4Address) else client.ipv4_mapped
+    if mapped is not None:
+        return str(mapped) if v4 == 32 else str(IPv4Network((mapped, v4), strict=False))
+    return str(IPv6Network((int(client), v6), strict=False))
+
+
+def canonical_address(address: str, subaddress_separator: str = "+") -> str:
+    """The one spelling under which an address is counted.
+
+    >>> canonical_address("Alice+news@Example.COM.")
+    'alice@example.com'
+    >>> canonical_address('"John Doe"@bücher.example')
+    'john doe@xn--bcher-kva.example'
+    """
+    local, at, domain = address.rpartition("@")
+    if not at:
+        return unicodedata.normalize("NFC", address).casefold()
+    if len(local) > 1 and local[0] == local[-1] == '"':  # RFC 5321 section 4.1.2: the quotes are no part of it
+        local = re.sub(r"\\(.)", r"\1", local[1:-1])
+    local = unicodedata.normalize("NFC", local).casefold()
+    if subaddress_separator:
+        # A local part that begins with the separator has no other name to go by.
+        local = local[:1] + local[1:].partition(subaddress_separator)[0]
+    return f"{local}@{canonical_domain(domain)}"
+
+
+def canonical_domain(domain: str) -> str:
+    """Lower case, A-labels, no trailing dot. What is no valid IDN stays as it is, lower-cased.
+
+    >>> canonical_domain("MAIL.Example.org.")
+    'mail.example.org'
+    """
+    domain = domain.rstrip(".").lower()
+    if domain.isascii():
+        return domain
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii").rstrip(".")
+    except (idna.IDNAError, UnicodeError):
+        return domain
+
+
+@lru_cache(maxsize=1)
+def _public_suffixes() -> PublicSuffixList:
+    return PublicSuffixList()
+
+
+@lru_cache(maxsize=CACHED_DOMAINS)
+def organisational_domain(domain: str) -> str:
+    """The domain that was registered, by the public suffix list; the domain itself when it is a suffix.
+
+    >>> organisational_domain("a.b.example.co.uk"), organisational_domain("co.uk")
+    ('example.co.uk', 'co.uk')
+    """
+    if domain.startswith("[") or domain.rpartition(".")[2].isdigit():
+        return domain  # an address literal, RFC 5321 section 4.1.3, or a bare address: no name that was registered
+    return _public_suffixes().privatesuffix(domain) or domain
+
+
+_REPLY_PREFIX = re.compile(r"^\s*((re|aw|sv|antw|fwd?|wg)(\[\d+\])?:|\[[^\]]{1,40}\])\s*", re.IGNORECASE)
+
+
+def subject_id(subject: str, key: bytes) -> str:
+    """A keyed BLAKE2b hash of the normalised subject, 32 hex digits; empty without a key or a subject.
+
+    Normalised: reply and list prefixes off, white space collapsed, case folded, digits as ``#``, so
+    that the numbered copies of one campaign are one subject. Without the key nobody can guess it back.
+    """
+    subject = subject[:MAX_SUBJECT_LENGTH]
+    while match := _REPLY_PREFIX.match(subject):
+        subject = subject[match.end() :]
+    normal = re.sub(r"\d", "#", " ".join(subject.split())).casefold()
+    if not key or not normal:
+        return ""
+    return hashlib.blake2b(_bytes(normal), digest_size=16, key=key[:64]).hexdigest()
+
+
+_UNSAFE = re.compile(r"[{}%,\s]")
+
+
+def escaped(text: str) -> str:
+    """`text` as an id: printable, without the characters that end a hash tag or join parts, and bounded.
+
+    >>> escaped("a{b}\\x00c"), len(escaped("x" * 5000))
+    ('a%7Bb%7D%00c', 33)
+    """
+    if text.isprintable() and not _UNSAFE.search(text):
+        return shortened(text)
+    return shortened("".join(_escaped_character(character) for character in text))
+
+
+def _escaped_character(character: str) -> str:
+    if character.isprintable() and not _UNSAFE.match(character):
+        return character
+    return "".join(f"%{byte:02X}" for byte in _bytes(character))
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, with bytes that came undecodable off the wire as they were."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that is no escaped byte
+        return text.encode("utf-8", "surrogatepass")
+
+
+_SHORTENED = re.compile(r"~[0-9a-f]{32}")
+
+
+def shortened(id: str) -> str:
+    """`id`, or ``~`` and its hash when it is longer than `MAX_ID_LENGTH`."""
+    if len(id) <= MAX_ID_LENGTH:
+        return id
+    return "~" + hashlib.blake2b(_bytes(id), digest_size=16).hexdigest()
+
+
+def parse_entity(text: str, spelling: Spelling) -> Entity:
+    """Read ``DIMENSION:VALUE`` as an operator types it, or as a log line prints it (``str(entity)``).
+
+    The value is canonicalised as an event's would be; ``%XX`` in it stands for a byte, as in every printed id.
+
+    >>> str(parse_entity("sender:Alice+x@Example.COM", Spelling()))
+    'sender:alice@example.com'
+    >>> str(parse_entity("prefix:192.0.2.77", Spelling()))
+    'prefix:192.0.2.0/24'
+    """
+    name, colon, value = text.partition(":")
+    names = name.split("+")
+    if not colon or not value or not set(names) <= set(Dimension):
+        raise EntityError(
+            f'"{text}" names no entity: write DIMENSION:VALUE with one of {", ".join(Dimension)}, '
+            f'such as "sender:alice@example.com"'
+        )
+    if len(names) == 1:
+        id = _canonical_value(Dimension(name), unquote(value, errors="surrogateescape"), spelling)
+        if not id:
+            raise EntityError(f'"{text}" names no entity: nothing is left of the value when it is canonicalised')
+        return Entity(name, id)
+    if _SHORTENED.fullmatch(value):
+        return Entity(name, value)
+    values = value.split(",")
+    if len(values) != len(names):
+        raise EntityError(f'"{text}" has {len(names)} dimensions and {len(values)} values: join both alike')
+    parts = {Dimension(n): parse_entity(f"{n}:{v}", spelling) for n, v in zip(names, values, strict=True)}
+    entity = composite(parts, list(parts))
+    if entity is None or len(parts) != len(names):
+        raise EntityError(f'"{text}" names a dimension twice')
+    return entity
+
+
+def _canonical_value(dimension: Dimension, value: str, spelling: Spelling) -> str:
+    match dimension:
+        case Dimension.IP | Dimension.PREFIX:
+            return _canonical_network(dimension, value)
+        case Dimension.SENDER | Dimension.RECIPIENT:
+            return escaped(canonical_address(value, spelling.subaddress_separator))
+        case Dimension.SENDER_DOMAIN | Dimension.RECIPIENT_DOMAIN:
+            return escaped(organisational_domain(canonical_domain(value)))
+        case Dimension.SUBJECT:
+            if re.fullmatch(r"[0-9a-f]{32}", value):
+                return value
+            if not spelling.subject_key:
+                raise EntityError("subjects are not counted here: set keys.subject_key in the configuration")
+            return subject_id(value, spelling.subject_key)
+        case Dimension.USER:
+            return escaped(canonical_address(value, ""))
+        case _:
+            return escaped(canonical_domain(value))
+
+
+def _canonical_network(dimension: Dimension, value: str) -> str:
+    address, _, _ = value.partition("/")
+    try:
+        client = ip_address(address)
+    except ValueError:
+        raise EntityError(f'"{value}" is no IP address') from None
+    if dimension is Dimension.IP:
+        return network_id(client, v4=32, v6=64)
+    return network_id(client, v4=24, v6=48)

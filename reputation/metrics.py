@@ -1,0 +1,42 @@
+"""The numbers that reputon keeps about itself, in Prometheus' form. Every metric name is spelled here.
+
+Labels are bounded: actions, stages, reasons and the names of configured rules, never an address.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Metrics:
+    """One process' metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.verdicts = Counter(
+            "reputon_verdicts", "Verdicts given", ["stage", "action", "reason"], registry=self.registry
+        )
+        self.rule_over = Counter(
+            "reputon_rule_over", "Times a rule was over its limit", ["rule", "mode"], registry=self.registry
+        )
+        self.outcomes = Counter("reputon_outcomes", "Outcomes learned", ["kind"], registry=self.registry)
+        self.store_failures = Counter(
+            "reputon_store_failures",
+            "Calls that the store did not answer in time, or refused",
+            ["call", "error"],
+            registry=self.registry,
+        )
+        self.store_up = Gauge("reputon_store_up", "1 while the counter store answers", registry=self.registry)
+        self.decision_seconds = Histogram(
+            "reputon_decision_seconds",
+            "Time from event to verdict",
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0),
+            registry=self.registry,
+        )
+        self.sessions = Gauge("reputon_smtp_sessions", "SMTP sessions open now", registry=self.registry)
+        self.sleepers = Gauge("reputon_smtp_sleepers", "Sessions held back now", registry=self.registry)
+        self.sleepers_refused = Counter(
+            "reputon_smtp_sleepers_refused", "Delays skipped because too many slept", registry=self.registry
+        )
+        self.messages = Counter(
+            "reputon_smtp_messages", "Messages by what became of them", ["result"], registry=self.registry
+        )
+        self.errors = Counter("reputon_smtp_errors", "Sessions' own errors, answered with 451", registry=self.registry)

@@ -1,0 +1,1 @@
+"""Counter stores: the in-memory reference, Redis and Valkey, and the embedded Valkey."""

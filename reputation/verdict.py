@@ -1,0 +1,92 @@
+"""The verdict: what to do with an event, and why.
+
+A verdict knows nothing of SMTP: the front ends turn its action into codes and delays. Its reason is one
+stable word, and the same word appears in the reply, the log line, the header, the API and the history.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reputation.charges import Receipt
+from reputation.keys import Entity, Metric
+from reputation.windows import Reading
+
+
+class Action(StrEnum):
+    """What to do, mildest first. When several rules are over, the strictest action wins."""
+
+    ACCEPT = "accept"
+    TAG = "tag"
+    TARPIT = "tarpit"
+    THROTTLE = "throttle"
+    TEMPFAIL = "tempfail"
+    DISCARD = "discard"
+    REJECT = "reject"
+
+    @property
+    def severity(self) -> int:
+        """0 for accept, growing with what it costs the sender."""
+        return _SEVERITY[self]
+
+
+_SEVERITY = {action: rank for rank, action in enumerate(Action)}
+
+DENYING = frozenset({Action.THROTTLE, Action.TEMPFAIL, Action.DISCARD, Action.REJECT})
+"""Actions after which the event did not take place, so that nothing is charged for it."""
+
+
+class Reason(StrEnum):
+    """Why. These words are an interface: they are added to, never renamed."""
+
+    NO_RULE = "no-rule"
+    """No rule applied to the event."""
+    WITHIN_LIMITS = "within-limits"
+    """Rules applied, and all had room."""
+    OVER_LIMIT = "over-limit"
+    """A rule in force had no room."""
+    STORE_UNAVAILABLE = "store-unavailable"
+    """The counters could not be asked; the action is the rules' `on_store_failure`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One reading that a verdict rests on."""
+
+    rule: str
+    entity: Entity
+    metric: Metric
+    reading: Reading
+
+    def __str__(self) -> str:
+        return f"{self.rule} {self.entity} {self.metric} {self.reading.count} of {self.reading.limit}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What to do with one event, and everything needed to explain it."""
+
+    action: Action
+    reason: Reason
+    rule: str = ""
+    """The rule that decided; empty when none did."""
+    reply: str = ""
+    """Text for the client, without an SMTP code; empty for the front end's own words."""
+    retry_after_seconds: float = 0.0
+    delay_seconds: float = 0.0
+    """How long to hold the answer back (tarpit), before the caps of the front end."""
+    tags: tuple[str, ...] = ()
+    would: tuple[str, ...] = ()
+    """Rules in shadow mode that would have acted."""
+    findings: tuple[Finding, ...] = ()
+    """The readings of all rules that applied; those of `rule` first."""
+    receipt: Receipt | None = None
+
+    @property
+    def denied(self) -> bool:
+        """Whether the event did not take place."""
+        return self.action in DENYING
+
+    @property
+    def deciding(self) -> Finding | None:
+        """The finding to show when there is room for one: the fullest of the deciding rule, or of all."""
+        return self.findings[0] if self.findings else None

@@ -1,0 +1,93 @@
+"""The program: ``python -m smtp_frontend --config FILE``.
+
+Prints one line ``ready smtp HOST:PORT`` per address on standard output once it listens, and logs to standard
+error. SIGTERM and SIGINT drain: no new sessions, open transactions finish within `smtp.drain_seconds`.
+
+Exit status: 0 after a signal, 1 for a configuration that cannot be used (an address that is taken, too),
+3 when the embedded store does not start.
+"""
+
+import argparse
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from reputation.assemble import open_engine
+from reputation.config import Settings, effective_lines, load
+from reputation.engine import Engine
+from reputation.errors import ConfigError, StoreError
+from smtp_frontend.next_hop import open_next_hop
+from smtp_frontend.server import Server, tls_context
+from smtp_frontend.session import Surroundings
+from smtp_frontend.sleepers import Sleepers
+
+log = logging.getLogger("reputon.smtp")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until a signal comes; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="smtp_frontend", description="The SMTP front end of reputon.")
+    parser.add_argument("--config", type=Path, required=True, help="TOML file")
+    path: Path = parser.parse_args(arguments).config
+    try:
+        settings = load(path)
+        start_log(settings.log.level)
+        asyncio.run(serve(settings))
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
+        return 1
+    except StoreError as error:
+        log.critical("cannot start: %s", error)
+        return 3
+    return 0
+
+
+def start_log(level: str) -> None:
+    """Log to standard error, one line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        logging.Formatter("{asctime}.{msecs:03.0f} {levelname} {name} {message}", "%Y-%m-%dT%H:%M:%S", style="{")
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+async def serve(settings: Settings) -> None:
+    """Open engine and next hop, listen, and drain when a signal comes."""
+    for line in effective_lines(settings):
+        log.info("config %s", line)
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with open_engine(settings) as engine:
+        server = Server(_surroundings(settings, engine))
+        try:
+            for address in await server.listen():
+                print(f"ready smtp {address}", flush=True)  # noqa: T201 - the supervisor reads it
+            await stop.wait()
+            log.info("draining %d sessions", len(server.sessions))
+        finally:
+            await server.close()
+    log.info("stopped")
+
+
+def _surroundings(settings: Settings, engine: Engine) -> Surroundings:
+    smtp = settings.smtp
+    hostname = smtp.hostname or socket.gethostname()
+    return Surroundings(
+        engine=engine,
+        next_hop=open_next_hop(smtp.next_hop, hostname=hostname, timeout_seconds=smtp.next_hop_timeout_seconds),
+        settings=smtp,
+        hostname=hostname,
+        sleepers=Sleepers(max_sleepers=smtp.max_sleepers, metrics=engine.metrics),
+        tls=tls_context(smtp),
+    )
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        sys.exit(main())

@@ -1,0 +1,83 @@
+"""The mail log: one line per verdict and one per message, ``key=value``, with stable keys.
+
+Values that a client chose are escaped, so a line is always one line.
+"""
+
+import logging
+
+from reputation.events import Data, Event, Mail, Rcpt, Stage
+from reputation.verdict import Action, Verdict
+
+log = logging.getLogger("reputon.maillog")
+
+QUIET = frozenset({Stage.CONNECT, Stage.HELO, Stage.DISCONNECT})
+"""Stages whose plain acceptance is logged at debug level only."""
+
+
+def verdict(event: Event, given: Verdict, held_seconds: float = 0.0) -> None:
+    """Log what was decided about `event`."""
+    quiet = given.action is Action.ACCEPT and event.stage in QUIET and not given.would
+    fields: dict[str, object] = {
+        "stage": event.stage,
+        "action": given.action,
+        "reason": given.reason,
+        "rule": given.rule,
+        **_reading(given),
+        "would": ",".join(given.would),
+        "tags": ",".join(given.tags),
+        "held": f"{held_seconds:.1f}" if held_seconds else "",
+        **_envelope(event),
+        "client": event.session.client,
+        "user": event.session.user,
+        "session": event.session.id,
+    }
+    log.log(logging.DEBUG if quiet else logging.INFO, "verdict %s", fields_of(fields))
+
+
+def message(**fields: object) -> None:
+    """Log what became of a message."""
+    log.info("message %s", fields_of(fields))
+
+
+def _reading(given: Verdict) -> dict[str, object]:
+    finding = given.deciding
+    if finding is None:
+        return {}
+    fields = {"key": finding.entity, "count": finding.reading.count, "limit": finding.reading.limit}
+    if given.retry_after_seconds:
+        fields["retry_after"] = f"{given.retry_after_seconds:.1f}"
+    return fields
+
+
+def _envelope(event: Event) -> dict[str, object]:
+    match event:
+        case Mail(sender=sender):
+            return {"from": f"<{sender}>"}
+        case Rcpt(sender=sender, recipient=recipient):
+            return {"from": f"<{sender}>", "to": f"<{recipient}>"}
+        case Data(sender=sender, recipients=recipients, message_bytes=size):
+            return {"from": f"<{sender}>", "nrcpt": len(recipients), "size": size}
+        case _:
+            return {}
+
+
+def fields_of(fields: dict[str, object]) -> str:
+    """``key=value`` pairs without the empty ones.
+
+    >>> fields_of({"from": "<a b@example.com>", "rule": "", "note": "x\\ny"})
+    'from="<a b@example.com>" note="x\\\\ny"'
+    """
+    return " ".join(f"{key}={_value(str(value))}" for key, value in fields.items() if value not in ("", None))
+
+
+def _value(text: str) -> str:
+    if text.isprintable() and not set(text) & set(' "\\='):
+        return text
+    escaped = "".join(c if c.isprintable() and c not in '"\\' else _escape(c) for c in text)
+    return f'"{escaped}"'
+
+
+def _escape(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    return character.encode("unicode_escape").decode("ascii")

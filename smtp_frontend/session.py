@@ -1,0 +1,407 @@
+"""One SMTP session, from the greeting to the goodbye: what each command does. RFC 5321.
+
+    line -> command -> event -> engine's verdict -> (held back) -> refused, or on to the next hop -> reply
+
+The main path is `_mail`, `_rcpt`, `_data`. Every command is answered exactly once. An exception anywhere is logged
+with its trace and answered with a fixed 451; a reply of 421 ends the session.
+
+Does not do: bytes (`wire`), grammar (`commands`), codes (`answers`), the next hop (`transaction`).
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from ssl import SSLContext
+
+from reputation.config import SmtpSettings
+from reputation.engine import Engine
+from reputation.events import (
+    ClientAddress,
+    Connect,
+    Data,
+    Disconnect,
+    Event,
+    Helo,
+    Mail,
+    Outcome,
+    OutcomeKind,
+    Rcpt,
+    Stage,
+)
+from reputation.events import Session as Facts
+from reputation.verdict import Action, Verdict
+from smtp_frontend import answers, headers, maillog
+from smtp_frontend.commands import CommandError, parse_helo, parse_mail, parse_rcpt, split
+from smtp_frontend.inbox import BadLine, Message
+from smtp_frontend.next_hop.contract import NextHop
+from smtp_frontend.reply import Reply
+from smtp_frontend.sleepers import Sleepers
+from smtp_frontend.transaction import Transaction
+from smtp_frontend.wire import ClientGone, Wire
+
+log = logging.getLogger("reputon.smtp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all sessions of a process share."""
+
+    engine: Engine
+    next_hop: NextHop
+    settings: SmtpSettings
+    hostname: str
+    sleepers: Sleepers
+    tls: SSLContext | None = None
+
+
+class Session:
+    """One client's session."""
+
+    def __init__(self, shared: Surroundings, wire: Wire, client: ClientAddress) -> None:
+        self._shared = shared
+        self._settings = shared.settings
+        self._engine = shared.engine
+        self._wire = wire
+        self._facts = Facts(id=secrets.token_hex(6), client=client)
+        self._next_hop = shared.next_hop.connect()
+        self._transaction: Transaction | None = None
+        self._transactions = 0
+        self._esmtp = False
+        self._tags: dict[Stage, tuple[str, ...]] = {}
+        """Of the client: those of this connection, and of its last HELO."""
+        self._refused = False
+        self._errors = 0
+        self._over = False
+        self._waiting = False
+        self.stopping = False
+        """Set when the process drains: the session ends after the open transaction."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is open."""
+        return self._transaction is None
+
+    async def run(self) -> None:
+        """The whole session. Returns when it is over; raises nothing but cancellation."""
+        try:
+            greeting = await self._safely(self._greet(), "the greeting", answers.TROUBLE_AT_CONNECT)
+            await self._say(greeting or answers.TROUBLE_AT_CONNECT)
+            while not self._over:
+                if self.stopping and self.idle:
+                    await self._say(answers.CLOSING)
+                else:
+                    await self._answer_one()
+        except ClientGone:
+            log.debug("session %s: the client has hung up", self._facts.id)
+        except asyncio.CancelledError:  # RFC 5321 section 3.8: a server that shuts down says so
+            with suppress(ClientGone):
+                await self._say(answers.CLOSING)
+            raise
+        finally:
+            await self._end()
+
+    async def stop(self) -> None:
+        """End the session, after the open transaction when there is one. Called when the process drains."""
+        self.stopping = True
+        if self.idle and self._waiting:
+            with suppress(ClientGone):
+                await self._say(answers.CLOSING)
+            self._wire.hang_up()
+
+    async def _greet(self) -> Reply:
+        verdict, refusal = await self._judge(Connect(session=self._facts))
+        # RFC 5321 section 3.1: after a 554 greeting the client may only QUIT.
+        self._refused = refusal is not None
+        self._tags[Stage.CONNECT] = verdict.tags
+        return refusal or Reply(220, f"{self._shared.hostname} ESMTP reputon")
+
+    async def _answer_one(self) -> None:
+        try:
+            self._waiting = True
+            line = await self._wire.line(self._settings.command_timeout_seconds)
+        except TimeoutError:
+            await self._say(answers.TIMED_OUT)
+            return
+        except BadLine as bad:
+            await self._say(self._error(Reply(500, str(bad), "5.5.2")))
+            return
+        finally:
+            self._waiting = False
+        reply = await self._safely(self._command(line), line[:100])
+        if reply is not None:
+            await self._say(reply)
+
+    async def _safely(
+        self, work: Awaitable[Reply | None], what: object, trouble: Reply = answers.OUR_TROUBLE
+    ) -> Reply | None:
+        """The answer that `work` comes to, or what the client hears instead when it fails."""
+        try:
+            return await work
+        except CommandError as error:
+            return self._error(error.reply)
+        except ClientGone:
+            raise
+        except Exception:  # the top of a session: whatever it is, the client hears 4xx and the log has the trace
+            log.exception("session %s: error in %r", self._facts.id, what)
+            self._engine.metrics.errors.inc()
+            return trouble
+
+    async def _command(self, line: bytes) -> Reply | None:
+        """The reply to a command; None when it has been answered already."""
+        verb, argument = split(line)
+        command = _COMMANDS.get(verb)
+        if self._refused and verb != "QUIT":
+            return self._error(answers.ONLY_QUIT)
+        if command is None:
+            return self._error(answers.UNKNOWN_COMMAND)
+        return await command(self, argument)
+
+    async def _say(self, reply: Reply) -> None:
+        # RFC 5321 section 3.8: 421 closes the connection, and so does 221.
+        self._over = self._over or reply.code in (221, 421)
+        await self._wire.send(reply)
+
+    def _error(self, reply: Reply) -> Reply:
+        """Count a mistake of the client's; too many end the session."""
+        self._errors += 1
+        return answers.TOO_MANY_ERRORS if self._errors >= self._settings.max_errors else reply
+
+    # Commands, in the order of a session
+
+    async def _helo(self, argument: bytes, *, esmtp: bool = False) -> Reply:
+        name = parse_helo(argument)
+        await self._reset()
+        facts = replace(self._facts, helo=name)
+        verdict, refusal = await self._judge(Helo(session=facts))
+        if refusal:
+            return refusal
+        self._facts, self._esmtp = facts, esmtp
+        self._tags[Stage.HELO] = verdict.tags
+        if not esmtp:
+            return Reply(250, self._shared.hostname)
+        return Reply(250, (self._shared.hostname, *self._extensions()))
+
+    async def _ehlo(self, argument: bytes) -> Reply:
+        return await self._helo(argument, esmtp=True)
+
+    def _extensions(self) -> list[str]:
+        starttls = ["STARTTLS"] if self._shared.tls and not self._facts.tls else []
+        size = f"SIZE {self._settings.max_message_bytes}"
+        return ["PIPELINING", size, "8BITMIME", "ENHANCEDSTATUSCODES", *starttls, "SMTPUTF8"]
+
+    async def _starttls(self, argument: bytes) -> Reply | None:
+        if argument:
+            return self._error(answers.NO_ARGUMENT)
+        if self._shared.tls is None:
+            return self._error(answers.NOT_IMPLEMENTED)
+        if self._facts.tls:
+            return self._error(answers.ALREADY_TLS)
+        await self._reset()
+        await self._wire.send(answers.START_TLS)
+        await self._wire.start_tls(self._shared.tls, self._settings.command_timeout_seconds)
+        # RFC 3207 section 4.2: what was said in the clear is forgotten.
+        self._facts = replace(self._facts, helo="", tls=True)
+        return None
+
+    async def _mail(self, argument: bytes) -> Reply:
+        if not self._facts.helo:
+            return self._error(answers.HELO_FIRST)
+        if self._transaction is not None:
+            return self._error(answers.NESTED_MAIL)
+        command = parse_mail(argument)
+        if command.declared_bytes > self._settings.max_message_bytes:
+            return answers.TOO_BIG
+        event = Mail(session=self._facts, sender=command.sender, declared_bytes=command.declared_bytes)
+        verdict, refusal = await self._judge(event)
+        if refusal:
+            return refusal
+        self._transactions += 1
+        self._transaction = Transaction(self._engine, self._next_hop, command, verdict)
+        return answers.SENDER_OK
+
+    async def _rcpt(self, argument: bytes) -> Reply:
+        transaction = self._transaction
+        if transaction is None:
+            return self._error(answers.MAIL_FIRST)
+        command = transaction.command
+        recipient = parse_rcpt(argument, command.smtputf8)
+        if len(transaction.recipients) + len(transaction.discarded) >= self._max_recipients:
+            return answers.TOO_MANY_RECIPIENTS
+        event = Rcpt(session=self._facts, sender=command.sender, recipient=recipient)
+        verdict, refusal = await self._judge(event)
+        if refusal:
+            return refusal
+        reply = await transaction.recipient(recipient, verdict)
+        if answers.names_unknown_recipient(reply):
+            await self._engine.learn(Outcome(kind=OutcomeKind.UNKNOWN_RECIPIENT, event=event))
+        return reply
+
+    @property
+    def _max_recipients(self) -> int:
+        return min(self._settings.max_recipients, self._shared.next_hop.max_recipients or self._settings.max_recipients)
+
+    async def _data(self, argument: bytes) -> Reply:
+        transaction = self._transaction
+        if argument:
+            return self._error(answers.NO_ARGUMENT)
+        if transaction is None:
+            return self._error(answers.MAIL_FIRST)
+        if not transaction.recipients and not transaction.discarded:
+            return self._error(answers.NO_RECIPIENTS)
+        await self._wire.send(answers.SEND_DATA)
+        try:
+            message = await self._wire.message(self._settings.max_message_bytes, self._settings.data_timeout_seconds)
+        except TimeoutError:
+            return answers.TIMED_OUT
+        try:
+            reply = await self._message(transaction, message)
+        finally:
+            await self._reset()
+        return reply
+
+    async def _message(self, transaction: Transaction, message: Message) -> Reply:
+        """What becomes of a message that has come in whole."""
+        id = f"{self._facts.id}.{self._transactions}"
+        split_message = headers.split(message.content)
+        # What comes after a message whose end was in doubt could be a part of it that is taken for commands.
+        self._over = message.bare_newlines or message.hidden_end
+        if problem := _problem(message, split_message):
+            return self._finished(transaction, message, id, problem, "refused")
+        event = Data(
+            session=self._facts,
+            sender=transaction.command.sender,
+            recipients=(*transaction.recipients, *transaction.discarded),
+            message_bytes=message.size,
+            subject=split_message.subject,
+        )
+        verdict, refusal = await self._judge(event)
+        if refusal:
+            return self._finished(transaction, message, id, refusal, "refused")
+        transaction.add(verdict)
+        if verdict.action is Action.DISCARD or not transaction.recipients:
+            return self._finished(transaction, message, id, Reply(250, f"Accepted {id}", "2.0.0"), "discarded")
+        reply = await transaction.deliver(self._parts(transaction, split_message, id))
+        return self._finished(transaction, message, id, reply, "delivered" if reply.positive else "not-delivered")
+
+    def _parts(self, transaction: Transaction, message: headers.Split, id: str) -> list[bytes]:
+        """The message as the next hop gets it: our fields first."""
+        shown = transaction.shown
+        client_tags = [tag for tags in self._tags.values() for tag in tags]
+        tags = (*client_tags, *(tag for verdict in transaction.verdicts for tag in verdict.tags))
+        lone = transaction.recipients[0] if len(transaction.recipients) == 1 else ""
+        trace = headers.received(
+            self._facts,
+            hostname=self._shared.hostname,
+            protocol=self._protocol(transaction),
+            id=id,
+            recipient=lone,
+            at=datetime.now(UTC),
+        )
+        return [trace, headers.verdict_field(shown, tags, id), message.without_verdict(), message.rest]
+
+    def _protocol(self, transaction: Transaction) -> str:
+        # RFC 3848 and RFC 6531 section 4.3
+        name = "UTF8SMTP" if transaction.command.smtputf8 else "ESMTP" if self._esmtp else "SMTP"
+        return name + ("S" if self._facts.tls and self._esmtp else "")
+
+    def _finished(self, transaction: Transaction, message: Message, id: str, reply: Reply, result: str) -> Reply:
+        self._engine.metrics.messages.labels(result).inc()
+        maillog.message(
+            result=result,
+            id=id,
+            **{"from": f"<{transaction.command.sender}>"},
+            nrcpt=len(transaction.recipients),
+            discarded=len(transaction.discarded) or "",
+            size=message.size,
+            reply=reply,
+            client=self._facts.client,
+            session=self._facts.id,
+        )
+        return reply
+
+    async def _rset(self, argument: bytes) -> Reply:
+        if argument:
+            return self._error(answers.NO_ARGUMENT)
+        await self._reset()
+        return answers.OK
+
+    async def _noop(self, _argument: bytes) -> Reply:
+        return answers.OK
+
+    async def _help(self, _argument: bytes) -> Reply:
+        return answers.HELP
+
+    async def _vrfy(self, argument: bytes) -> Reply:
+        # RFC 5321 section 7.3: an address is not confirmed to whoever asks.
+        return answers.CANNOT_VERIFY if argument else self._error(Reply(501, "VRFY what?", "5.5.4"))
+
+    async def _expn(self, _argument: bytes) -> Reply:
+        return self._error(answers.NOT_IMPLEMENTED)
+
+    async def _quit(self, _argument: bytes) -> Reply:
+        await self._reset()
+        return answers.BYE
+
+    # What commands have in common
+
+    async def _judge(self, event: Event) -> tuple[Verdict, Reply | None]:
+        """Ask the engine, hold back what is to be held back, log; the reply when the event is refused."""
+        verdict = await self._engine.judge(event)
+        held = 0.0
+        longest = self._settings.max_delay_seconds
+        while verdict.action is Action.THROTTLE and held + verdict.retry_after_seconds <= longest:
+            if not await self._sleep(verdict.retry_after_seconds) or self._wire.gone.is_set():
+                break
+            held += verdict.retry_after_seconds
+            verdict = await self._engine.judge(event)
+        if (delay := min(verdict.delay_seconds, longest - held)) > 0 and await self._sleep(delay):
+            held += delay
+        maillog.verdict(event, verdict, held)
+        return verdict, answers.refusal(event.stage, verdict)
+
+    async def _sleep(self, seconds: float) -> bool:
+        return await self._shared.sleepers.sleep(seconds, self._wire.gone)
+
+    async def _reset(self) -> None:
+        """End the open transaction, delivered or not."""
+        if self._transaction is not None:
+            transaction, self._transaction = self._transaction, None
+            await transaction.end()
+
+    async def _disconnect(self) -> None:
+        await self._engine.judge(Disconnect(session=self._facts))
+
+    async def _end(self) -> None:
+        for step in (self._reset, self._next_hop.close, self._disconnect, self._wire.close):
+            await self._safely(step(), "the end")
+
+
+def _problem(message: Message, split_message: headers.Split) -> Reply | None:
+    """Why a message is not taken whatever the policy says."""
+    if message.too_big:
+        return answers.TOO_BIG
+    if message.bare_newlines:
+        return answers.BARE_NEWLINES
+    if message.hidden_end:
+        return answers.HIDDEN_END
+    return answers.MAIL_LOOP if split_message.hops >= headers.MAX_HOPS else None
+
+
+_COMMANDS: Mapping[str, Callable[[Session, bytes], Awaitable[Reply | None]]] = {
+    "HELO": Session._helo,
+    "EHLO": Session._ehlo,
+    "STARTTLS": Session._starttls,
+    "MAIL": Session._mail,
+    "RCPT": Session._rcpt,
+    "DATA": Session._data,
+    "RSET": Session._rset,
+    "NOOP": Session._noop,
+    "HELP": Session._help,
+    "VRFY": Session._vrfy,
+    "EXPN": Session._expn,
+    "QUIT": Session._quit,
+}

@@ -1,0 +1,42 @@
+"""What all tests share: real servers, one of each kind for the whole run, and a fresh key prefix for each test."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from reputation.store.embedded import open_embedded
+from tests.servers import RedisServer, redis_server, valkey_server
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def redis_7() -> Iterator[RedisServer]:
+    """Debian's Redis. Tests share it, so they keep to their `prefix`, and never kill it."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[RedisServer]:
+    """The bundled Valkey, shared likewise."""
+    with valkey_server() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def embedded_directory(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path]:
+    """A data directory whose embedded server runs already; `open_embedded` attaches to it."""
+    directory = tmp_path_factory.mktemp("embedded")
+    store = await open_embedded(directory)
+    yield directory
+    await store.close()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix that no other test has."""
+    return f"t{next(_numbers)}"

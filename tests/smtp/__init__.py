@@ -1,0 +1,1 @@
+"""The SMTP front end, against real sockets on loopback."""

@@ -1,0 +1,410 @@
+"""The programs as processes, on real stores: several front ends at once, crashes, signals, exit status.
+
+Each program runs in a directory of its own, and every test says at the end that nobody is left.
+"""
+
+import json
+import os
+import re
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reputation.keys import Entity
+from reputation.store.redis_store import RedisStore
+from tests.servers import RedisServer, ServerProcess, free_port, valkey_server, wait_until
+
+BIN = Path(sys.executable).parent
+ALICE = "alice@example.com"
+SENDER_RATE = """
+[[rule]]
+name = "sender-rate"
+stage = "mail"
+key = ["sender"]
+count = "messages"
+limits = ["{limit}"]
+action = "tempfail"
+on_store_failure = "{on_store_failure}"
+"""
+
+
+def config_of(
+    url: str, *, prefix: str = "rp", limit: str = "30/1m", on_store_failure: str = "accept", listen: str = "127.0.0.1:0"
+) -> str:
+    return f"""
+[store]
+url = "{url}"
+prefix = "{prefix}"
+deadline_seconds = 5.0
+
+[smtp]
+listen = ["{listen}"]
+hostname = "mx.example.net"
+next_hop = "maildir:mail"
+drain_seconds = 5.0
+""" + SENDER_RATE.format(limit=limit, on_store_failure=on_store_failure)
+
+
+class Program(ServerProcess):
+    """The front end, or `reputon serve`, with its configuration and mail in `directory`."""
+
+    def __init__(self, command: list[str | Path], directory: Path, config: str, port_pattern: str) -> None:
+        directory.mkdir(exist_ok=True)
+        self.config = directory / "reputon.toml"
+        self.config.write_text(config, encoding="utf-8")
+        self._port_pattern = port_pattern
+        self._started_at = 0
+        self.pids: set[int] = set()
+        """Everybody who ever belonged to it, as far as we have looked."""
+        super().__init__([*command, "--config", self.config], directory, lambda: bool(self._ports()))
+
+    def start(self) -> None:
+        self._started_at = len(self.log) if (self.directory / "output.log").exists() else 0
+        super().start()
+        self.look()
+
+    def stop(self) -> int | None:
+        self.look()
+        return super().stop()
+
+    def look(self) -> None:
+        """Remember who belongs to the program now."""
+        if self.running:
+            self.pids |= {self.pid, *descendants(self.pid)}
+
+    def _ports(self) -> list[str]:
+        return re.findall(self._port_pattern, self.log[self._started_at :])
+
+    @property
+    def port(self) -> int:
+        return int(self._ports()[-1])
+
+    @property
+    def mail(self) -> list[Path]:
+        """What was delivered."""
+        return sorted((self.directory / "mail" / "new").glob("*"))
+
+    def lines(self, words: str) -> list[str]:
+        """Lines of the log that hold `words`."""
+        return [line for line in self.log.splitlines() if words in line]
+
+
+@contextmanager
+def running(program: Program) -> Iterator[Program]:
+    """The program, for as long as the block runs; nobody of it is left after that."""
+    program.start()
+    try:
+        yield program
+    finally:
+        program.stop()
+    wait_until(lambda: not any(map(is_alive, program.pids)), f"all of {program.pids} are gone")
+
+
+def front_end(directory: Path, config: str) -> Program:
+    command: list[str | Path] = [sys.executable, "-m", "smtp_frontend"]
+    return Program(command, directory, config, r"^ready smtp 127\.0\.0\.1:(\d+)$".replace("^", "(?m)^", 1))
+
+
+def serve(directory: Path, config: str) -> Program:
+    return Program(
+        [BIN / "reputon", "serve"], directory, config, r"  smtp      127\.0\.0\.1:(\d+)\n[\s\S]*Ctrl-C stops it"
+    )
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, and theirs."""
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [pid for child in children for pid in (child, *descendants(child))]
+
+
+def child_of(program: Program, word: str) -> int | None:
+    """The pid of the child that has `word` in its command line."""
+    for pid in descendants(program.pid):
+        try:
+            if word in Path(f"/proc/{pid}/cmdline").read_text():
+                return pid
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return None
+
+
+def send(port: int, count: int = 1, sender: str = ALICE) -> list[str]:
+    """Messages on one connection; the answer that each of them got."""
+    with smtplib.SMTP("127.0.0.1", port, local_hostname="client.example.com", timeout=30) as client:
+        client.ehlo()
+        return [_send_one(client, sender, number) for number in range(count)]
+
+
+def _send_one(client: smtplib.SMTP, sender: str, number: int) -> str:
+    for command in (f"MAIL FROM:<{sender}>", "RCPT TO:<bob@example.net>"):
+        code, text = client.docmd(command)
+        if code != 250:
+            client.docmd("RSET")
+            return f"{code} {text.decode()}"
+    code, text = client.data(f"Subject: number {number}\r\n\r\nhello\r\n")
+    return f"{code} {text.decode()}"
+
+
+@dataclass
+class Flow:
+    """Messages one after the other, all the time, until it is told to stop."""
+
+    port: int
+    answers: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with smtplib.SMTP("127.0.0.1", self.port, local_hostname="client.example.com", timeout=30) as client:
+            client.ehlo()
+            while not self._stop.is_set():
+                self.answers.append(_send_one(client, ALICE, len(self.answers)))
+
+    def goes_on(self, more: int = 10) -> None:
+        enough = len(self.answers) + more
+        wait_until(lambda: len(self.answers) >= enough, f"mail flows, {more} more messages")
+
+    @contextmanager
+    def flowing(self) -> Iterator["Flow"]:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(self.run)
+            try:
+                self.goes_on()
+                yield self
+            finally:
+                self._stop.set()
+                running.result()
+
+
+async def counted(url: str, prefix: str = "rp", scope: str = "sender-rate") -> int:
+    """Messages of Alice that the rule has counted, as the store holds it."""
+    store = RedisStore(url, prefix=prefix)
+    try:
+        return sum(s.count for s in await store.series(Entity("sender", ALICE)) if s.scope == scope)
+    finally:
+        await store.close()
+
+
+# Several front ends
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis_7"])
+async def test_two_front_ends_share_one_limit(
+    kind: str, request: pytest.FixtureRequest, prefix: str, tmp_path: Path
+) -> None:
+    server: RedisServer = request.getfixturevalue(kind)
+    config = config_of(server.unix_url, prefix=prefix)
+    with running(front_end(tmp_path / "a", config)) as a, running(front_end(tmp_path / "b", config)) as b:
+        with ThreadPoolExecutor(8) as pool:
+            parts = [pool.submit(send, program.port, 10) for _ in range(4) for program in (a, b)]
+            answers = [answer for part in parts for answer in part.result()]
+        assert len(answers) == 80
+        assert len([answer for answer in answers if answer.startswith("250 ")]) == 30
+        assert (
+            len([answer for answer in answers if answer.startswith("451 4.7.1 sender:alice@example.com: 30/1m ")]) == 50
+        )
+        assert len(a.mail) + len(b.mail) == 30
+        assert a.mail
+        assert b.mail
+        assert await counted(server.unix_url, prefix) == 30
+        for program in (a, b):
+            assert program.lines("store down") == []
+            assert program.lines("ERROR") == []
+
+
+# The store dies
+
+
+@pytest.mark.parametrize("on_store_failure", ["accept", "tempfail"])
+async def test_the_store_dies_and_comes_back_while_mail_flows(on_store_failure: str, tmp_path: Path) -> None:
+    with valkey_server() as store:
+        config = config_of(store.url, limit="1000000/1h", on_store_failure=on_store_failure)
+        with running(front_end(tmp_path / "a", config)) as program:
+            with Flow(program.port).flowing() as flow:
+                store.kill()
+                wait_until(lambda: bool(program.lines("store down")), "the log tells that the store is down")
+                flow.goes_on()
+                store.start()
+                wait_until(lambda: bool(program.lines("store back")), "the log tells that the store is back")
+                flow.goes_on()
+            refused = [answer for answer in flow.answers if not answer.startswith("250 ")]
+            if on_store_failure == "accept":
+                assert refused == []
+            else:
+                assert set(refused) == {"451 4.3.0 Temporary local problem, please try again later"}
+                assert len(refused) >= 10
+            assert len(program.lines("store down: ")) == 1
+            assert len(program.lines("store back after ")) == 1
+            assert program.lines("Traceback") == []
+            assert len(program.mail) == len(flow.answers) - len(refused)
+            before = await counted(store.url)  # a memory-only store has forgotten what was before
+            assert send(program.port, 3) == ["250 2.0.0 Delivered"] * 3
+            assert await counted(store.url) == before + 3
+
+
+# Signals and exit status
+
+
+def test_sigterm_lets_the_open_transaction_finish_and_ends_with_0(tmp_path: Path) -> None:
+    with running(front_end(tmp_path / "a", config_of("memory:"))) as program:
+        with (
+            smtplib.SMTP("127.0.0.1", program.port, timeout=30) as idle,
+            smtplib.SMTP("127.0.0.1", program.port, timeout=30) as client,
+        ):
+            idle.helo("client.example.com")
+            client.helo("client.example.com")
+            client.mail(ALICE)
+            os.kill(program.pid, signal.SIGTERM)
+            assert idle.getreply() == (421, b"4.3.2 Service is closing, please try again")
+            assert client.rcpt("bob@example.net")[0] == 250
+            assert client.data("hello\r\n")[0] == 250
+            assert client.getreply() == (421, b"4.3.2 Service is closing, please try again")
+            for each in (idle, client):
+                each.close()
+        wait_until(program.ended, "the program ends")
+        assert program.stop() == 0
+        assert len(program.mail) == 1
+        assert program.lines("Traceback") == []
+
+
+def run(*command: str | Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize("command", [[sys.executable, "-m", "smtp_frontend"], [BIN / "reputon", "serve"]])
+def test_a_port_that_is_taken_is_one_line_and_exit_status_1(command: list[str | Path], tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (tmp_path / "reputon.toml").write_text(config_of("memory:", listen=address), encoding="utf-8")
+        result = run(*command, "--config", "reputon.toml", cwd=tmp_path)
+    assert result.returncode == 1
+    logged = re.compile(r"\d{4}-\d\d-\d\dT\S+ INFO ")
+    errors = [line for line in result.stderr.splitlines() if not logged.match(line)]
+    assert errors == [f"[smtp] listen: cannot listen on {address}: Address already in use"]
+    assert "ready" not in result.stdout
+
+
+def test_a_mistake_in_the_configuration_is_exit_status_1(tmp_path: Path) -> None:
+    (tmp_path / "reputon.toml").write_text("[smtp]\nport = 25\n[stoer]\n", encoding="utf-8")
+    for command in ([sys.executable, "-m", "smtp_frontend"], [BIN / "reputon", "serve"]):
+        result = run(*command, "--config", "reputon.toml", cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.splitlines() == [
+            "reputon.toml: [smtp] port: unknown key",
+            "reputon.toml: stoer: unknown key",
+        ]
+
+
+# Everything on one machine
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Program]:
+    """`reputon serve`, with a store of its own."""
+    listen = f"127.0.0.1:{free_port()}"
+    with running(serve(tmp_path / "serve", config_of("embedded:data", listen=listen))) as program:
+        yield program
+
+
+def explain(program: Program, entity: str = f"sender:{ALICE}") -> dict[str, Any]:
+    result = run(BIN / "reputon", "explain", entity, "--json", "--config", program.config, cwd=program.directory)
+    assert (result.returncode, result.stderr) == (0, "")
+    explanation: dict[str, Any] = json.loads(result.stdout)
+    return explanation
+
+
+def test_one_machine_from_the_first_message_to_the_refusal_that_explains_itself(served: Program) -> None:
+    assert send(served.port, 30) == ["250 2.0.0 Delivered"] * 30
+    (refused,) = send(served.port)
+    said = re.fullmatch(
+        r"451 4\.7\.1 sender:(\S+): (\S+) messages reached \((\S+), (\S+)\), try again in (\d+) s", refused
+    )
+    assert said is not None, refused
+    assert said.groups()[:4] == (ALICE, "30/1m", "over-limit", "sender-rate")
+
+    explained = explain(served)
+    assert explained["entity"] == f"sender:{ALICE}"
+    following = explained["next"]
+    assert (following["action"], following["reason"], following["rule"]) == ("tempfail", "over-limit", "sender-rate")
+    assert 0 < following["retry_after_seconds"] <= float(said[5])
+    (rule,) = explained["rules"]
+    assert (rule["rule"], rule["count"], rule["limit"], rule["remaining"]) == ("sender-rate", 30, "30/1m", 0)
+
+    (line,) = served.lines("action=tempfail")
+    assert "reason=over-limit rule=sender-rate key=sender:alice@example.com count=30 limit=30/1m retry_after=" in line
+    messages = [path.read_text(encoding="utf-8") for path in served.mail]
+    assert len(messages) == 30
+    fullest = [message for message in messages if "\tcount=30\n" in message]
+    assert len(fullest) == 1
+    for word in ("X-Reputon: accept", "reason=within-limits", "rule=sender-rate", f"key=sender:{ALICE}", "limit=30/1m"):
+        assert word in fullest[0]
+    assert served.stop() == 0
+
+
+def test_a_front_end_that_is_killed_is_started_again(served: Program) -> None:
+    assert send(served.port, 2) == ["250 2.0.0 Delivered"] * 2
+    pid = child_of(served, "smtp_frontend")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: child_of(served, "smtp_frontend") not in {None, pid}, "another front end is started")
+    wait_until(lambda: _answers(served.port), "it answers")
+    assert "the SMTP front end ended with -9 and is started again" in served.log
+    assert send(served.port) == ["250 2.0.0 Delivered"]
+    assert explain(served)["rules"][0]["count"] == 3  # the store outlived it
+    assert served.stop() == 0
+
+
+def test_an_embedded_store_that_is_killed_is_started_again_and_mail_flows_meanwhile(served: Program) -> None:
+    assert send(served.port, 2) == ["250 2.0.0 Delivered"] * 2
+    pid = child_of(served, "valkey")
+    assert pid is not None
+    with Flow(served.port).flowing() as flow:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: bool(served.lines("store back")), "the store is back")
+        flow.goes_on()
+    assert child_of(served, "valkey") not in {None, pid}
+    refused = [answer for answer in flow.answers if not answer.startswith("250 ")]
+    assert all(answer.startswith("451 4.7.1 sender:alice@example.com: 30/1m") for answer in refused)
+    assert explain(served)["rules"][0]["count"] <= 30
+    assert (len(served.lines("store down: ")), len(served.lines("store back after "))) == (1, 1)
+    assert served.stop() == 0
+
+
+def test_nobody_is_left_when_serve_itself_is_killed(served: Program) -> None:
+    """Or the front end would keep the port, and a supervisor could not start it again."""
+    pids = descendants(served.pid)
+    assert len(pids) == 2
+    served.kill()
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), f"the front end and the store are gone: {pids}")
+    served.start()
+    assert send(served.port) == ["250 2.0.0 Delivered"]
+
+
+def _answers(port: int) -> bool:
+    try:
+        with smtplib.SMTP("127.0.0.1", port, timeout=5) as client:
+            return client.noop()[0] == 250
+    except OSError:
+        return False

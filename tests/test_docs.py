@@ -1,0 +1,238 @@
+"""The documents say what the code does: every setting, word and number is there, and nothing that does not exist."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from typer.core import TyperGroup, TyperOption
+from typer.main import get_command
+
+from reputation import cli
+from reputation.charges import Charging
+from reputation.cli.app import app
+from reputation.config import MAX_REPLY_LENGTH, Settings, load
+from reputation.events import Stage
+from reputation.keys import Dimension, Metric
+from reputation.metrics import Metrics
+from reputation.policy import COSTS, LEARNED, REPLY_FIELDS, Mode, OnStoreFailure
+from reputation.verdict import Action, Reason
+from reputation.windows import MAX_WINDOW_SECONDS
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_OURS = {"data", "dist", "node_modules"}
+PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+
+Row = list[str]
+
+
+# Reading Markdown
+
+
+def sections(text: str) -> dict[str, str]:
+    """Heading -> what stands under it up to the next heading, without code blocks."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    parts = re.split(r"^#+ +(.+)$", prose, flags=re.MULTILINE)
+    return dict(zip([heading.replace("`", "") for heading in parts[1::2]], parts[2::2], strict=True))
+
+
+def rows(heading: str) -> dict[str, Row]:
+    """First cell -> the other cells, of the first table under a heading of the page."""
+    table = re.search(r"(?:^\|.*\n)+", sections(PAGE)[heading], flags=re.MULTILINE)
+    assert table is not None, f"no table under {heading}"
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.group().splitlines()[2:]]
+    return {line[0].strip("`"): line[1:] for line in lines}
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+# Settings
+
+
+def tables(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, dict[str, FieldInfo]]]:
+    """Heading -> settings, for every table of the configuration."""
+    plain = {}
+    for name, field in model.model_fields.items():
+        inner = [one for one in (field.annotation, *get_args(field.annotation)) if is_table(one)]
+        if not inner:
+            plain[name] = field
+        elif field.annotation is not inner[0] and type(field.default) is tuple:
+            yield from tables(inner[0], f"[[{name}]]")
+        else:
+            yield from tables(inner[0], f"[{path.strip('[]')}.{name}]".replace("[.", "["))
+    if plain:
+        yield path, plain
+
+
+def is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+TABLES = dict(tables(Settings))
+
+
+def test_the_tables_are_found() -> None:
+    assert set(TABLES) == {"[store]", "[keys]", "[smtp]", "[smtp.tls]", "[log]", "[[rule]]"}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_settings(table: str) -> None:
+    assert list(rows(table)) == list(TABLES[table]), f"{table}: the page and reputation.config differ"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_defaults(table: str) -> None:
+    for name, (default, *_) in rows(table).items():
+        field = TABLES[table][name]
+        assert default_of(default) == ("required" if field.is_required() else field.default), f"{table} {name}"
+
+
+def default_of(cell: str) -> object:
+    if cell == "all":
+        return tuple(Dimension)
+    if cell == "required":
+        return cell
+    value = tomllib.loads(f"value = {cell.strip('`')}")["value"]
+    return tuple(value) if isinstance(value, list) else value
+
+
+def test_no_other_heading_looks_like_a_table() -> None:
+    assert {heading for heading in sections(PAGE) if heading.startswith("[")} == set(TABLES)
+
+
+@pytest.mark.parametrize("text", code_blocks(PAGE, "toml"))
+def test_examples_can_be_loaded(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "example.toml"
+    file.write_text(text, encoding="utf-8")
+    load(file)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "deploy").glob("*.toml")), ids=lambda path: path.name)
+def test_the_files_in_deploy_can_be_loaded(file: Path) -> None:
+    load(file)
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("heading", "words"),
+    [
+        ("Stages", Stage),
+        ("Dimensions", Dimension),
+        ("Counts", Metric),
+        ("Actions", Action),
+        ("Modes", Mode),
+        ("Charging", Charging),
+        ("When the store is away", OnStoreFailure),
+        ("Reasons", Reason),
+    ],
+)
+def test_words(heading: str, words: type[StrEnum]) -> None:
+    assert list(rows(heading)) == list(words)
+
+
+def test_reply_fields() -> None:
+    assert set(rows("Replies")) == REPLY_FIELDS
+
+
+def test_where_a_count_can_be_limited() -> None:
+    said = {name: cells[1] for name, cells in rows("Counts").items()}
+    counted = {
+        metric.value: ", ".join(stage for stage in Stage if (stage, metric) in COSTS)
+        for metric in Metric
+        if metric not in LEARNED.values()
+    }
+    assert said == counted | {metric.value: "any" for metric in LEARNED.values()}
+
+
+def test_bounds() -> None:
+    assert f"{MAX_WINDOW_SECONDS // 86_400} days" in sections(PAGE)["Limits"]
+    assert f"at most {MAX_REPLY_LENGTH} characters" in sections(PAGE)["Replies"]
+
+
+def test_metrics() -> None:
+    metrics = Metrics()
+    names = {
+        family.name: f"{family.name}_total" if family.type == "counter" else family.name
+        for family in metrics.registry.collect()
+    }
+    labels = {
+        names[metric._name]: ", ".join(metric._labelnames)
+        for metric in vars(metrics).values()
+        if metric is not metrics.registry
+    }
+    assert {name: cells[0] for name, cells in rows("Metrics").items()} == labels
+
+
+# The command
+
+
+def test_commands_and_their_options() -> None:
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    offered = {
+        name: {option.opts[0] for option in each.params if isinstance(option, TyperOption)}
+        for name, each in command.commands.items()
+    }
+    said = {name.split()[1]: set(re.findall(r"--[a-z-]+", cells[0])) for name, cells in rows("The command").items()}
+    assert said == offered
+
+
+def test_exit_status() -> None:
+    ours = {str(value) for name, value in vars(cli).items() if name.startswith("EXIT_")}
+    assert set(rows("Exit status")) == {"0", "2"} | ours
+
+
+# Links and versions
+
+
+def pages() -> list[Path]:
+    found = [path for path in ROOT.rglob("*.md") if not path.is_symlink()]
+    return sorted(
+        path for path in found if not any(p in NOT_OURS or p.startswith(".") for p in path.relative_to(ROOT).parts)
+    )
+
+
+def anchors(path: Path) -> set[str]:
+    """The names that headings can be linked by: lower case, without punctuation, hyphens for spaces."""
+    headings = sections(path.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def broken_links(path: Path, root: Path) -> Iterator[str]:
+    for target in re.findall(r"\]\(<?([^)>\s]+)>?(?:\s+\"[^\"]*\")?\)", path.read_text(encoding="utf-8")):
+        if re.match(r"[a-z][a-z0-9+.-]*:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        where = (path.parent / file).resolve() if file else path
+        if not where.exists() or not where.is_relative_to(root):
+            yield f"{target}: there is no such file"
+        elif anchor and anchor not in anchors(where):
+            yield f"{target}: there is no such heading"
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_resolve(path: Path) -> None:
+    assert list(broken_links(path, ROOT)) == []
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One\n[a](#one) [b](#two) [c](gone.md) [d](https://example.net/)\n", encoding="utf-8")
+    assert list(broken_links(page, tmp_path)) == ["#two: there is no such heading", "gone.md: there is no such file"]
+
+
+def test_the_changelog_knows_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## +(\d+\.\d+\.\d+)", changelog, flags=re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == version

@@ -1,0 +1,161 @@
+"""Header fields: cut off, read, added, taken out."""
+
+import re
+from datetime import UTC, datetime
+from ipaddress import ip_address
+
+import pytest
+
+from reputation.events import Session
+from reputation.keys import Entity, Metric
+from reputation.verdict import Action, Finding, Reason, Verdict
+from reputation.windows import Limit, Reading, Window
+from smtp_frontend.headers import MAX_SUBJECT_LENGTH, Split, ascii_only, received, split, verdict_field
+
+AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+MAX_LINE = 998
+"""RFC 5322 section 2.1.1, without the CRLF."""
+
+
+def session(client: str = "192.0.2.1", helo: str = "client.example.com") -> Session:
+    return Session(id="s", client=ip_address(client), helo=helo)
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "rest"),
+    [
+        (b"A: 1\r\nB: 2\r\n\r\nbody\r\n", b"A: 1\r\nB: 2\r\n", b"\r\nbody\r\n"),
+        (b"A: 1\r\n\r\n", b"A: 1\r\n", b"\r\n"),
+        (b"A: 1\r\n", b"A: 1\r\n", b""),
+        (b"\r\nbody\r\n\r\nmore\r\n", b"", b"\r\nbody\r\n\r\nmore\r\n"),
+        (b"", b"", b""),
+        (b"A: 1\r\n\tfolded\r\n\r\n\r\nbody\r\n", b"A: 1\r\n\tfolded\r\n", b"\r\n\r\nbody\r\n"),
+    ],
+)
+def test_a_message_is_fields_and_the_rest(content: bytes, fields: bytes, rest: bytes) -> None:
+    assert split(content) == Split(fields=fields, rest=rest)
+    assert split(content).fields + split(content).rest == content
+
+
+@pytest.mark.parametrize("first", [b" x", b"\tx", b" ", b" X-Reputon: accept"])
+def test_a_first_line_that_would_continue_our_field_is_body(first: bytes) -> None:
+    content = first + b"\r\nSubject: hello\r\n\r\nbody\r\n"
+    assert split(content) == Split(fields=b"", rest=b"\r\n" + content)
+
+
+@pytest.mark.parametrize(
+    ("fields", "subject"),
+    [
+        (b"Subject: hello\r\n", "hello"),
+        (b"sUBJECT:hello\r\n", "hello"),
+        (b"Subject : hello\r\n", "hello"),
+        (b"Subject: a\r\n b\r\n\tc\r\nTo: x\r\n", "a b c"),
+        (b"X-Subject: no\r\nSubject: yes\r\nSubject: second\r\n", "yes"),
+        (b"To: x\r\n Subject: folded\r\n", ""),
+        (b"Subject:\r\n", ""),
+        (b"", ""),
+        ("Subject: Grüße\r\n".encode(), "Grüße"),
+        (b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n", "Grüße"),
+        (b"Subject: =?iso-8859-1?q?Gr=FC=DFe?= und mehr\r\n", "Grüße und mehr"),
+        (b"Subject: =?utf-8?b?R3LDvMOfZQ==?=\r\n =?utf-8?q?_x?=\r\n", "Grüße x"),
+        # As it stands, where it cannot be decoded.
+        (b"Subject: =?utf-8?b?a?=\r\n", "=?utf-8?b?a?="),
+        (b"Subject: =?nonsense?q?x?=\r\n", "=?nonsense?q?x?="),
+        (b"Subject: =?utf-8?q?=FF?=\r\n", "=?utf-8?q?=FF?="),
+        (b"Subject: =?\xff?q?x?=\r\n", "=?\udcff?q?x?="),
+    ],
+)
+def test_the_subject_is_the_first_one_decoded(fields: bytes, subject: str) -> None:
+    assert split(fields + b"\r\nSubject: in the body\r\n").subject == subject
+
+
+def test_a_subject_is_bounded() -> None:
+    assert len(split(b"Subject: " + b"x" * 10_000 + b"\r\n").subject) == MAX_SUBJECT_LENGTH
+
+
+def test_hops_are_the_received_fields_of_the_header() -> None:
+    content = b"Received: a\r\nreceived : b\r\n folded Received: no\r\nX-Received: no\r\n\r\nReceived: no\r\n"
+    assert split(content).hops == 2
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        b"X-Reputon: accept\r\n",
+        b"x-rEPUTON: accept\r\n",
+        b"X-Reputon : accept\r\n",
+        b"X-Reputon:\r\n",
+        b"X-Reputon: a\r\n\tb\r\n c\r\n",
+        b"X-Reputon-Class: vip\r\n",
+        b"X-Reputon: a\r\nX-Reputon: b\r\n",
+    ],
+)
+def test_fields_that_only_we_may_set_are_taken_out(forged: bytes) -> None:
+    for fields in (forged + b"A: 1\r\nB: 2\r\n", b"A: 1\r\n" + forged + b"B: 2\r\n", b"A: 1\r\nB: 2\r\n" + forged):
+        assert split(fields + b"\r\nbody\r\n").without_verdict() == b"A: 1\r\nB: 2\r\n"
+
+
+@pytest.mark.parametrize("field", [b"X-Reputation: 1\r\n", b"Y-X-Reputon: 1\r\n", b"A: 1\r\n X-Reputon: folded\r\n"])
+def test_others_stay(field: bytes) -> None:
+    assert split(field + b"\r\n").without_verdict() == field
+
+
+def test_the_trace_field() -> None:
+    field = received(
+        session(), hostname="mx.example.net", protocol="ESMTP", id="s.1", recipient="bob@example.net", at=AT
+    )
+    assert field == (
+        b"Received: from client.example.com ([192.0.2.1])\r\n"
+        b"\tby mx.example.net (reputon) with ESMTP id s.1\r\n"
+        b"\tfor <bob@example.net>;\r\n"
+        b"\tWed, 02 Jan 2030 03:04:05 +0000\r\n"
+    )
+
+
+def test_the_trace_field_of_an_ipv6_client_and_several_recipients() -> None:
+    field = received(session("2001:db8::1", helo=""), hostname="mx", protocol="SMTP", id="s.1", recipient="", at=AT)
+    assert b"from unknown ([IPv6:2001:db8::1])\r\n" in field
+    assert b"for" not in field.replace(b"from", b"")
+
+
+FIELD = re.compile(rb"[A-Za-z-]+: [\x21-\x7e][\x20-\x7e]*\r\n(?:\t[\x20-\x7e]*[\x21-\x7e][\x20-\x7e]*\r\n)*")
+
+
+@pytest.mark.parametrize("recipient", ["ä" * 250 + "@example.com", "😀" * 120 + "@example.com", '"a\tb"@example.com'])
+def test_the_trace_field_is_one_field_of_short_ascii_lines_whatever_the_recipient(recipient: str) -> None:
+    field = received(session(), hostname="mx", protocol="UTF8SMTP", id="s.1", recipient=recipient, at=AT)
+    assert FIELD.fullmatch(field)
+    assert max(map(len, field.split(b"\r\n"))) <= MAX_LINE
+
+
+def verdict(entity: Entity) -> Verdict:
+    reading = Reading(window=Window(60), count=30, limit=Limit.parse("30/1m"), retry_after_seconds=5.0)
+    finding = Finding(rule="sender-rate", entity=entity, metric=Metric.MESSAGES, reading=reading)
+    return Verdict(action=Action.TAG, reason=Reason.OVER_LIMIT, rule="sender-rate", findings=(finding,))
+
+
+def test_the_verdict_field() -> None:
+    field = verdict_field(verdict(Entity("sender", "alice@example.com")), ("sender-rate", "other"), "s.1")
+    assert field == (
+        b"X-Reputon: tag\r\n\treason=over-limit\r\n\trule=sender-rate\r\n\tkey=sender:alice@example.com\r\n"
+        b"\tcount=30\r\n\tlimit=30/1m\r\n\ttags=sender-rate,other\r\n\tid=s.1\r\n"
+    )
+
+
+def test_the_verdict_field_without_a_rule() -> None:
+    field = verdict_field(Verdict(action=Action.ACCEPT, reason=Reason.NO_RULE), (), "s.1")
+    assert field == b"X-Reputon: accept\r\n\treason=no-rule\r\n\tid=s.1\r\n"
+
+
+@pytest.mark.parametrize("id", ["😀" * 200, "ä\r\nX-Forged: yes", "x" * 200, "\ud800"])
+def test_the_verdict_field_is_one_field_of_short_ascii_lines_whatever_the_entity(id: str) -> None:
+    field = verdict_field(verdict(Entity("sender", id)), (), "s.1")
+    assert FIELD.fullmatch(field)
+    assert max(map(len, field.split(b"\r\n"))) <= MAX_LINE
+
+
+@pytest.mark.parametrize(
+    ("text", "ascii"), [("plain", "plain"), ("ä\n\x00", "\\xe4??"), ("😀", "\\U0001f600"), ("", "")]
+)
+def test_ascii_only(text: str, ascii: str) -> None:
+    assert ascii_only(text) == ascii

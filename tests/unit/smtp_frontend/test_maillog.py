@@ -1,0 +1,105 @@
+"""The mail log: one line each, stable keys, and nothing that a client says can forge another line."""
+
+import logging
+
+import pytest
+
+from reputation.events import Event
+from reputation.keys import Entity, Metric
+from reputation.verdict import Action, Finding, Reason, Verdict
+from reputation.windows import Limit, Reading, Window
+from smtp_frontend import maillog
+from smtp_frontend.maillog import fields_of
+from tests.builders import connect, data, helo, mail, rcpt
+
+ACCEPT = Verdict(action=Action.ACCEPT, reason=Reason.NO_RULE)
+
+
+def over(retry_after_seconds: float = 54.32) -> Verdict:
+    limit = Limit.parse("30/1m")
+    reading = Reading(window=Window(60), count=30, limit=limit, retry_after_seconds=retry_after_seconds)
+    finding = Finding(
+        rule="sender-rate", entity=Entity("sender", "alice@example.com"), metric=Metric.MESSAGES, reading=reading
+    )
+    return Verdict(
+        action=Action.TEMPFAIL,
+        reason=Reason.OVER_LIMIT,
+        rule="sender-rate",
+        retry_after_seconds=retry_after_seconds,
+        findings=(finding,),
+        would=("a", "b"),
+        tags=("c", "d"),
+    )
+
+
+def logged(
+    caplog: pytest.LogCaptureFixture, event: Event, verdict: Verdict, held_seconds: float = 0.0
+) -> logging.LogRecord:
+    with caplog.at_level(logging.DEBUG, logger="reputon.maillog"):
+        maillog.verdict(event, verdict, held_seconds)
+    (record,) = caplog.records
+    return record
+
+
+def test_a_verdict_is_one_line_with_all_that_explains_it(caplog: pytest.LogCaptureFixture) -> None:
+    record = logged(caplog, mail(user="alice"), over(), held_seconds=5.0)
+    assert record.getMessage() == (
+        "verdict stage=mail action=tempfail reason=over-limit rule=sender-rate key=sender:alice@example.com count=30 "
+        "limit=30/1m retry_after=54.3 would=a,b tags=c,d held=5.0 from=<alice@example.com> client=192.0.2.1 user=alice "
+        "session=s1"
+    )
+    assert record.levelno == logging.INFO
+
+
+@pytest.mark.parametrize(
+    ("event", "envelope"),
+    [
+        (mail(""), "from=<>"),
+        (rcpt("bob@example.net"), "from=<alice@example.com> to=<bob@example.net>"),
+        (data("bob@example.net", "carol@example.net"), "from=<alice@example.com> nrcpt=2 size=1000"),
+    ],
+)
+def test_the_envelope_is_what_is_known(caplog: pytest.LogCaptureFixture, event: Event, envelope: str) -> None:
+    text = logged(caplog, event, ACCEPT).getMessage()
+    assert text == f"verdict stage={event.stage} action=accept reason=no-rule {envelope} client=192.0.2.1 session=s1"
+
+
+@pytest.mark.parametrize("event", [connect(), helo("client.example.com")])
+def test_a_plain_acceptance_before_mail_is_for_debugging(caplog: pytest.LogCaptureFixture, event: Event) -> None:
+    assert logged(caplog, event, ACCEPT).levelno == logging.DEBUG
+
+
+@pytest.mark.parametrize("event", [connect(), helo("client.example.com"), mail()])
+def test_a_rule_in_shadow_is_told_at_every_stage(caplog: pytest.LogCaptureFixture, event: Event) -> None:
+    verdict = Verdict(action=Action.ACCEPT, reason=Reason.WITHIN_LIMITS, would=("r",))
+    assert logged(caplog, event, verdict).levelno == logging.INFO
+
+
+def test_a_message_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="reputon.maillog"):
+        maillog.message(result="delivered", id="s.1", discarded="", reply="250-2.0.0 a\r\n250 2.0.0 b")
+    assert caplog.messages == ['message result=delivered id=s.1 reply="250-2.0.0 a\\r\\n250 2.0.0 b"']
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("<alice@example.com>", "<alice@example.com>"),
+        ("<änne@example.com>", "<änne@example.com>"),
+        ("a b", '"a b"'),
+        ("a=b", '"a=b"'),
+        ('say "hi"', '"say \\"hi\\""'),
+        ("back\\slash", '"back\\\\slash"'),
+        ("x\r\nverdict stage=mail", '"x\\r\\nverdict stage=mail"'),
+        ("\x1b[31m", '"\\x1b[31m"'),
+        ("\u2028\u202e", '"\\u2028\\u202e"'),
+        ("\udcff", '"\\udcff"'),
+        (0, "0"),
+    ],
+)
+def test_a_value_is_one_word_whatever_a_client_chose(value: object, written: str) -> None:
+    assert fields_of({"key": value}) == f"key={written}"
+
+
+def test_what_is_empty_is_left_out() -> None:
+    assert fields_of({"a": "", "b": None, "c": 0, "d": "x"}) == "c=0 d=x"

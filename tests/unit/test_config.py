@@ -1,0 +1,236 @@
+"""The configuration file: what is read, what is refused and how, what is never shown."""
+
+from pathlib import Path
+
+import pytest
+
+from reputation.charges import Charging
+from reputation.config import Settings, effective, load, without_password
+from reputation.errors import ConfigError
+from reputation.events import Stage
+from reputation.keys import Dimension, Metric
+from reputation.policy import Mode, OnStoreFailure
+from reputation.verdict import Action
+from reputation.windows import Limit
+
+RULE = """
+[[rule]]
+name   = "sender-hour"
+stage  = "mail"
+key    = ["sender"]
+count  = "messages"
+limits = ["30/1m", "100/1h"]
+action = "tempfail"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "reputon.toml"
+
+
+def read(file: Path, text: str) -> Settings:
+    file.write_text(text, encoding="utf-8")
+    return load(file)
+
+
+def mistakes(file: Path, text: str) -> str:
+    """What is said about a file that is wrong; one line per mistake, each of which names the file."""
+    with pytest.raises(ConfigError) as caught:
+        read(file, text)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{file}: ") for line in lines)
+    return "\n".join(line.removeprefix(f"{file}: ") for line in lines)
+
+
+def test_an_empty_file_means_the_defaults(file: Path) -> None:
+    settings = read(file, "")
+    assert settings == Settings()
+    assert settings.policy().rules == ()
+
+
+def test_every_table_can_be_set(file: Path) -> None:
+    settings = read(
+        file,
+        """
+        [store]
+        url = "redis://localhost:6379/1"
+        prefix = "site-2"
+        deadline_seconds = 1
+        [keys]
+        subaddress_separator = ""
+        subject_key = "s3cret"
+        tracked = ["ip", "user"]
+        [smtp]
+        listen = ["127.0.0.1:25", "[::1]:25"]
+        hostname = "mx.example.com"
+        next_hop = "lmtp:///run/lmtp.sock"
+        [smtp.tls]
+        certificate = "cert.pem"
+        key = "key.pem"
+        [log]
+        level = "debug"
+        """,
+    )
+    assert settings.store.deadline_seconds == 1.0
+    assert settings.spelling().subject_key == b"s3cret"
+    assert settings.policy().tracked == {Dimension.IP, Dimension.USER}
+    assert settings.smtp.listen == ("127.0.0.1:25", "[::1]:25")
+    assert settings.smtp.tls is not None
+
+
+def test_a_rule_becomes_the_engine_s_rule(file: Path) -> None:
+    more = 'mode = "shadow"\ncharge = "always"\non_store_failure = "tempfail"\nreply = "4.7.1 Wait {retry_after} s"\n'
+    [rule] = read(file, RULE + more).policy().rules
+    assert (rule.name, rule.stage, rule.key, rule.count) == (
+        "sender-hour",
+        Stage.MAIL,
+        (Dimension.SENDER,),
+        Metric.MESSAGES,
+    )
+    assert rule.limits == (Limit.parse("30/1m"), Limit.parse("100/1h"))
+    assert (rule.action, rule.mode, rule.charge) == (Action.TEMPFAIL, Mode.SHADOW, Charging.ALWAYS)
+    assert (rule.on_store_failure, rule.reply) == (OnStoreFailure.TEMPFAIL, "4.7.1 Wait {retry_after} s")
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[stroe]\n", "stroe: unknown key"),
+        ('[store]\nulr = "memory:"\n', "[store] ulr: unknown key"),
+        ("[store]\ndeadline_seconds = 0\n", "[store] deadline_seconds: Input should be greater than 0"),
+        ('[store]\ndeadline_seconds = "1"\n', "[store] deadline_seconds: Input should be a valid number"),
+        ('[store]\nurl = "mysql://db"\n', "[store] url: unknown kind of store"),
+        ('[store]\nurl = "embedded:"\n', "[store] url: an embedded store needs a directory"),
+        ('[store]\nprefix = "a{b}"\n', "[store] prefix: String should match"),
+        ('[smtp]\nlisten = ["25"]\n', '[smtp.listen] 0: "25" is not HOST:PORT'),
+        ('[smtp]\nlisten = ["127.0.0.1:99999"]\n', '[smtp.listen] 0: "127.0.0.1:99999" is not HOST:PORT'),
+        ("[smtp]\nlisten = []\n", "[smtp] listen: Tuple should have at least 1 item"),
+        ('[smtp]\nnext_hop = "mx"\n', "[smtp] next_hop: unknown kind of next hop"),
+        ("[smtp.tls]\n", "[smtp.tls] certificate: Field required"),
+        ('[log]\nlevel = "loud"\n', "[log] level: Input should be 'debug'"),
+        ('[keys]\ntracked = ["planet"]\n', "[keys.tracked] 0: Input should be 'ip'"),
+    ],
+)
+def test_a_mistake_is_named_by_file_table_and_key(file: Path, text: str, said: str) -> None:
+    assert said in mistakes(file, text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis:6379", "redis:///0", "redis://h:port", "redis://h:99999", "rediss:", "unix:/x", "redis://u:a/b@h"],
+)
+def test_a_store_url_that_reaches_no_server_is_refused_without_repeating_it(file: Path, url: str) -> None:
+    said = mistakes(file, f'[store]\nurl = "{url}"\n')
+    assert said.startswith("[store] url: no server can be reached at this URL: write redis://")
+    assert url not in said
+
+
+@pytest.mark.parametrize(
+    ("instead", "said"),
+    [
+        ('name   = "Sender Hour"', "name: String should match"),
+        ('stage  = "lunch"', "stage: Input should be 'connect'"),
+        ("key    = []", "key: Tuple should have at least 1 item"),
+        ('key    = ["sender", "sender"]', "key: name at least one dimension, and none twice"),
+        ('key    = ["planet"]', "key.0: Input should be 'ip'"),
+        ('key    = ["subject"]', "key: counting subjects needs keys.subject_key"),
+        ('count  = "bytes"', "count: bytes cannot be counted at stage mail"),
+        ('limits = ["lots"]', 'limits: "lots" is not a limit: write COUNT/TIME'),
+        ('limits = ["0/1h"]', "limits: a limit of 0 admits nothing or anything"),
+        ('limits = ["5/1h", "9/60m"]', "limits: name at least one limit, and each window once"),
+        ('action = "explode"', "action: Input should be 'accept'"),
+    ],
+)
+def test_a_mistake_in_a_rule_is_named_by_rule_and_key(file: Path, instead: str, said: str) -> None:
+    key = instead.split(maxsplit=1)[0]
+    lines = [instead if line.startswith(key) else line for line in RULE.splitlines()]
+    name = "Sender Hour" if key == "name" else "sender-hour"
+    assert mistakes(file, "\n".join(lines)).startswith(f'[[rule]] "{name}" {said}')
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("Wait {minutes}", "unknown ['minutes']; known: count, entity"),
+        ("Wait {", "Single '{' encountered"),
+        ("Wait {}", "unknown ['']"),
+        ("Wait {entity.id}", "unknown ['entity.id']"),
+        ("Wait {entity:>20}", "nothing but a name stands between braces"),
+        ("Wait {entity!r}", "nothing but a name stands between braces"),
+        ("Grüße", "only printable ASCII"),
+        ("two\\nlines", "only printable ASCII"),
+        ("550 No", "action tempfail needs a code that begins with 4, not 550"),
+        ("450 5.7.1 No", "action tempfail needs a code that begins with 4, not 5"),
+        ("x" * 301, "String should have at most 300 characters"),
+    ],
+)
+def test_a_reply_that_could_not_be_sent_is_refused(file: Path, reply: str, said: str) -> None:
+    assert f'[[rule]] "sender-hour" reply: {said}' in mistakes(file, f'{RULE}reply = "{reply}"\n')
+
+
+def test_a_reply_for_an_action_that_sends_none_is_refused(file: Path) -> None:
+    text = RULE.replace("tempfail", "discard") + 'reply = "Gone"\n'
+    assert "reply: action discard sends no reply of its own" in mistakes(file, text)
+
+
+def test_an_unknown_key_of_a_rule_without_a_name_is_named_by_its_number(file: Path) -> None:
+    said = mistakes(file, "[[rule]]\nnmae = 1\n")
+    assert "[[rule]] 1 nmae: unknown key" in said
+    assert "[[rule]] 1 name: Field required" in said
+
+
+def test_all_mistakes_are_told_at_once(file: Path) -> None:
+    said = mistakes(file, "[store]\nulr = 1\n[log]\nlevel = 1\n" + RULE.replace("mail", "lunch"))
+    assert len(said.splitlines()) == 3
+
+
+def test_two_rules_of_one_name_are_refused(file: Path) -> None:
+    assert mistakes(file, RULE + RULE).startswith("rule names must differ")
+
+
+def test_what_is_no_toml_no_text_or_not_there_is_refused(file: Path) -> None:
+    assert mistakes(file, "[store\n").startswith("is not valid TOML")
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        load(file)
+    file.unlink()
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load(file)
+
+
+# --- secrets
+
+
+def test_the_effective_configuration_shows_defaults_and_no_secrets(file: Path) -> None:
+    settings = read(file, '[store]\nurl = "redis://app:s3cret@db/0"\n[keys]\nsubject_key = "s3cret"\n' + RULE)
+    shown = effective(settings)
+    assert shown["store"] == {"url": "redis://app:***@db/0", "prefix": "rp", "deadline_seconds": 0.05}
+    assert shown["rule"][0]["mode"] == "enforce"
+    assert shown["rule"][0]["limits"] == ["30/1m", "100/1h"]
+    assert "s3cret" not in str(shown)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://app:s3cret@db:6379/0", "redis://app:***@db:6379/0"),
+        ("rediss://:s3cret@db", "rediss://:***@db"),
+        ("redis://app:s3/cr@et@db", "redis://app:***@db"),
+        ("redis://db/0?password=s3cret&db=2", "redis://db/0?password=***&db=2"),
+        ("unix:///run/valkey.sock?username=a&password=s3cret", "unix:///run/valkey.sock?username=a&password=***"),
+        ("redis://db:6379/0", "redis://db:6379/0"),
+        ("unix:///run/valkey.sock", "unix:///run/valkey.sock"),
+        ("embedded:./data/valkey", "embedded:./data/valkey"),
+        ("memory:", "memory:"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+def test_a_mistake_does_not_print_what_was_written(file: Path) -> None:
+    assert "s3cret" not in mistakes(file, '[store]\nurl = "reddis://app:s3cret@db"\n[keys]\nsubject_key = ["s3cret"]\n')

@@ -1,0 +1,327 @@
+"""Rules: what they ask of the store, and what the store's answer means."""
+
+import pytest
+
+from reputation.charges import Answer, Charge, Charging, Meter, Over
+from reputation.errors import ConfigError
+from reputation.events import Event, OutcomeKind, Stage
+from reputation.keys import Dimension, Entity, Key, Metric, Spelling, entities_of
+from reputation.policy import COSTS, LEARNED, TRACKED, Mode, OnStoreFailure, Policy, Rule
+from reputation.verdict import Action, Reason, Verdict
+from reputation.windows import Limit, Reading
+from tests.builders import EVENTS, connect, data, mail, rcpt, rule
+
+ALICE = Entity("sender", "alice@example.com")
+
+
+def policy_of(*rules: Rule, tracked: frozenset[Dimension] = frozenset()) -> Policy:
+    """A policy that counts nothing but what the rules name."""
+    return Policy(rules=rules, tracked=tracked)
+
+
+def charges_for(policy: Policy, event: Event) -> tuple[Charge, ...]:
+    return policy.charges_for(event, entities_of(event, Spelling()))
+
+
+def answer(charges: tuple[Charge, ...], waits: dict[str, float], counts: dict[str, int] | None = None) -> Answer:
+    """What a store answers when the meters of these scopes have to wait that long; the n-th window n times as long."""
+
+    def reading(meter: Meter, position: int) -> Reading:
+        limit = meter.limits[position] if meter.limits else None
+        wait = waits.get(meter.scope, 0.0) * (position + 1)
+        count = (counts or {}).get(meter.scope, 1)
+        return Reading(window=meter.windows[position], count=count, limit=limit, retry_after_seconds=wait)
+
+    readings = tuple(
+        tuple(tuple(reading(meter, position) for position in range(len(meter.windows))) for meter in charge.meters)
+        for charge in charges
+    )
+    allowed = not any(m.over is Over.DENIES and m.scope in waits for charge in charges for m in charge.meters)
+    return Answer(allowed=allowed, at_us=0, readings=readings)
+
+
+def verdict_of(policy: Policy, event: Event, waits: dict[str, float]) -> Verdict:
+    charges = charges_for(policy, event)
+    return policy.decide(charges, answer(charges, waits))
+
+
+# --- a rule cannot be built wrong
+
+
+def test_a_rule_counts_what_its_stage_has() -> None:
+    with pytest.raises(
+        ConfigError, match=r"bytes cannot be counted at stage mail; here: messages, auth_failures, .*spam"
+    ):
+        rule(count=Metric.BYTES)
+
+
+@pytest.mark.parametrize("key", [(), (Dimension.SENDER, Dimension.SENDER)])
+def test_a_rule_names_each_dimension_once(key: tuple[Dimension, ...]) -> None:
+    with pytest.raises(ConfigError, match="key: name at least one dimension, and none twice"):
+        rule(key=key)
+
+
+@pytest.mark.parametrize("limits", [(), ("5/1h", "9/60m")])
+def test_a_rule_limits_each_window_once(limits: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="limits: name at least one limit, and each window once"):
+        rule(limits=limits)
+
+
+def test_two_rules_of_one_name_would_share_a_counter_and_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"rule names must differ.*: twice"):
+        policy_of(rule("twice"), rule("once"), rule("twice", limits=("9/1h",)))
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_every_metric_can_be_counted_somewhere(metric: Metric) -> None:
+    assert metric in LEARNED.values() or metric in {counted for _, counted in COSTS}
+
+
+def test_everything_tracked_has_a_cost() -> None:
+    assert {(stage, metric) for stage, metrics in TRACKED.items() for metric in metrics} <= COSTS.keys()
+
+
+# --- what the store is asked
+
+
+@pytest.mark.parametrize(
+    ("action", "mode", "over"),
+    [
+        (Action.REJECT, Mode.ENFORCE, Over.DENIES),
+        (Action.TEMPFAIL, Mode.ENFORCE, Over.DENIES),
+        (Action.THROTTLE, Mode.ENFORCE, Over.DENIES),
+        (Action.DISCARD, Mode.ENFORCE, Over.DENIES),
+        (Action.REJECT, Mode.SHADOW, Over.SKIPS),
+        (Action.TARPIT, Mode.ENFORCE, Over.NOTES),
+        (Action.TAG, Mode.SHADOW, Over.NOTES),
+    ],
+)
+def test_a_rule_s_action_and_mode_say_what_its_meter_does_when_it_is_over(
+    action: Action, mode: Mode, over: Over
+) -> None:
+    assert rule(action=action, mode=mode).meter.over is over
+
+
+def test_rules_on_one_counter_make_one_charge() -> None:
+    charges = charges_for(policy_of(rule("a"), rule("b", limits=("9/1h",)), rule("c", key=(Dimension.IP,))), mail())
+    assert [(str(charge.key.entity), [meter.scope for meter in charge.meters]) for charge in charges] == [
+        ("sender:alice@example.com", ["a", "b"]),
+        ("ip:192.0.2.1", ["c"]),
+    ]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.stage)
+def test_no_counter_is_charged_twice_by_one_event(event: Event) -> None:
+    keys = [
+        *((dimension,) for dimension in Dimension),
+        (Dimension.IP, Dimension.SENDER),
+        (Dimension.SENDER, Dimension.IP),
+    ]
+    rules = [
+        rule(f"rule-{number}-{metric}", event, key=key, count=metric)
+        for number, key in enumerate(keys)
+        for stage, metric in COSTS
+        if stage is event.stage
+    ]
+    charged = [charge.key for charge in charges_for(Policy(rules=tuple(rules)), event)]
+    assert len(charged) == len(set(charged))
+
+
+def test_a_rule_whose_entity_is_unknown_does_not_apply() -> None:
+    policy = policy_of(rule("users", key=(Dimension.USER,)), rule("pairs", key=(Dimension.SENDER, Dimension.USER)))
+    assert charges_for(policy, mail()) == ()
+    assert [charge.meters[0].scope for charge in charges_for(policy, mail(user="alice"))] == ["users", "pairs"]
+
+
+def test_a_rule_applies_at_its_stage_alone() -> None:
+    policy = policy_of(rule("mails"))
+    assert charges_for(policy, rcpt("bob@example.net")) == charges_for(policy, connect()) == ()
+
+
+def test_what_an_event_costs() -> None:
+    event = data("bob@example.net", "carol@example.net", message_bytes=5_000)
+    metrics = (Metric.MESSAGES, Metric.RECIPIENTS, Metric.BYTES)
+    policy = policy_of(*(rule(f"r-{metric}", event, count=metric) for metric in metrics))
+    assert [charge.cost for charge in charges_for(policy, event)] == [1, 2, 5_000]
+
+
+def test_pitfall_18_a_recipient_costs_one_each_time_it_is_named() -> None:
+    event = rcpt("bob@example.net")
+    policy = policy_of(rule("r", event, count=Metric.RECIPIENTS))
+    assert [charge.cost for charge in charges_for(policy, event)] == [1]
+
+
+def test_the_site_s_own_counts_have_no_limit_and_stop_nothing() -> None:
+    charges = charges_for(policy_of(tracked=frozenset(Dimension)), connect())
+    assert {str(charge.key.entity) for charge in charges} == {"ip:192.0.2.1", "prefix:192.0.2.0/24"}
+    for charge in charges:
+        [own] = charge.meters
+        assert (own.scope, own.limits, own.over) == ("", (), Over.NOTES)
+
+
+def test_only_tracked_dimensions_are_counted_without_a_rule() -> None:
+    charges = charges_for(policy_of(tracked=frozenset({Dimension.PREFIX})), connect())
+    assert [charge.key.entity.dimension for charge in charges] == ["prefix"]
+
+
+# --- outcomes
+
+
+def test_a_rule_on_something_learned_only_reads_and_its_outcome_charges() -> None:
+    learned = rule("harvest", key=(Dimension.IP,), count=Metric.INVALID_RECIPIENTS, limits=("5/1h",))
+    policy = policy_of(learned)
+    [judged] = charges_for(policy, mail())
+    [counted] = policy.charges_of_outcome(OutcomeKind.UNKNOWN_RECIPIENT, entities_of(mail(), Spelling()))
+    assert judged.key == counted.key == Key(Entity("ip", "192.0.2.1"), Metric.INVALID_RECIPIENTS)
+    assert judged.meters[0].charging is Charging.NEVER
+    assert counted.meters[0].charging is Charging.ALWAYS
+    assert (judged.meters[0].scope, judged.meters[0].windows) == (counted.meters[0].scope, counted.meters[0].windows)
+
+
+def test_an_outcome_counts_against_who_sent_and_never_against_who_received() -> None:
+    policy = policy_of(tracked=frozenset(Dimension))
+    event = rcpt("bob@example.net")
+    for kind in OutcomeKind:
+        charges = policy.charges_of_outcome(kind, entities_of(event, Spelling()))
+        dimensions = {charge.key.entity.dimension for charge in charges}
+        assert {"ip", "sender"} <= dimensions
+        assert not {"recipient", "recipient_domain"} & dimensions
+        assert {charge.key.metric for charge in charges} == {LEARNED[kind]}
+
+
+# --- what the answer means
+
+
+def test_without_a_rule_everything_is_accepted() -> None:
+    verdict = verdict_of(policy_of(tracked=frozenset(Dimension)), mail(), {})
+    assert (verdict.action, verdict.reason, verdict.findings) == (Action.ACCEPT, Reason.NO_RULE, ())
+    assert verdict.receipt is not None
+
+
+def test_within_limits_the_fullest_reading_comes_first() -> None:
+    policy = policy_of(rule("empty", limits=("100/1h",)), rule("full", limits=("10/1h",)))
+    charges = charges_for(policy, mail())
+    verdict = policy.decide(charges, answer(charges, {}, {"empty": 20, "full": 9}))
+    assert (verdict.action, verdict.reason) == (Action.ACCEPT, Reason.WITHIN_LIMITS)
+    assert [finding.rule for finding in verdict.findings] == ["full", "empty"]
+
+
+def test_pitfall_33_a_denial_says_rule_reason_reading_and_when_to_come_back() -> None:
+    policy = policy_of(rule("hourly", limits=("5/1m", "100/1h")), rule("other", limits=("9/24h",)))
+    verdict = verdict_of(policy, mail(), {"hourly": 30.2})
+    assert (verdict.action, verdict.reason, verdict.rule) == (Action.TEMPFAIL, Reason.OVER_LIMIT, "hourly")
+    assert verdict.retry_after_seconds == 60.4, "the longer of its two windows"
+    assert verdict.deciding is not None
+    assert verdict.deciding.reading.limit == Limit.parse("100/1h")
+    assert {finding.rule for finding in verdict.findings} == {"hourly", "other"}
+    assert len(verdict.findings) == 3
+    assert verdict.reply == (
+        "sender:alice@example.com: 100/1h messages reached (over-limit, hourly), try again in 61 s"
+    )
+
+
+def test_pitfall_35_a_denial_leaves_nothing_to_give_back() -> None:
+    assert verdict_of(policy_of(rule()), mail(), {"sender-messages": 1.0}).receipt is None
+
+
+def test_a_rule_s_own_reply_is_filled_in() -> None:
+    reply = "450 4.7.1 {entity} {limit} {count} {metric} {reason} {rule} {retry_after}"
+    verdict = verdict_of(policy_of(rule("r", reply=reply)), mail(), {"r": 0.000_001})
+    assert verdict.reply == "450 4.7.1 sender:alice@example.com 1/1m 1 messages over-limit r 1"
+
+
+def test_the_strictest_action_wins_and_among_equals_the_first_rule() -> None:
+    policy = policy_of(
+        rule("slow", action=Action.TARPIT),
+        rule("later", action=Action.TEMPFAIL),
+        rule("never", action=Action.REJECT),
+        rule("never-either", action=Action.REJECT),
+    )
+    over = {"slow": 1.0, "later": 1.0, "never": 1.0, "never-either": 1.0}
+    assert verdict_of(policy, mail(), over).rule == "never"
+    del over["never"]
+    assert verdict_of(policy, mail(), over).rule == "never-either"
+    del over["never-either"]
+    assert (verdict_of(policy, mail(), over).rule, verdict_of(policy, mail(), over).action) == (
+        "later",
+        Action.TEMPFAIL,
+    )
+
+
+def test_tags_add_up_and_the_longest_delay_holds() -> None:
+    policy = policy_of(
+        rule("tag-one", action=Action.TAG),
+        rule("tag-two", action=Action.TAG),
+        rule("tag-off", action=Action.TAG),
+        rule("slow", action=Action.TARPIT, delay_seconds=3.0),
+        rule("slower", action=Action.TARPIT, delay_seconds=7.0),
+    )
+    verdict = verdict_of(policy, mail(), {"tag-one": 1.0, "tag-two": 1.0, "slow": 1.0, "slower": 1.0})
+    assert verdict.action is Action.TARPIT
+    assert verdict.tags == ("tag-one", "tag-two")
+    assert verdict.delay_seconds == 7.0
+    assert not verdict.denied
+    assert verdict.receipt is not None, "tagged and delayed mail is accepted, and counts"
+
+
+def test_a_rule_in_shadow_only_says_what_it_would_have_done() -> None:
+    policy = policy_of(rule("shy", action=Action.REJECT, mode=Mode.SHADOW), rule("calm", limits=("100/1h",)))
+    verdict = verdict_of(policy, mail(), {"shy": 5.0})
+    assert (verdict.action, verdict.reason, verdict.would) == (Action.ACCEPT, Reason.WITHIN_LIMITS, ("shy",))
+    assert verdict.reply == ""
+    assert verdict.retry_after_seconds == 0
+
+
+def test_a_rule_in_shadow_does_not_hide_one_in_force() -> None:
+    policy = policy_of(rule("shy", action=Action.REJECT, mode=Mode.SHADOW), rule("real"))
+    verdict = verdict_of(policy, mail(), {"shy": 5.0, "real": 1.0})
+    assert (verdict.action, verdict.rule, verdict.would) == (Action.TEMPFAIL, "real", ("shy",))
+
+
+# --- no answer
+
+
+def test_without_an_answer_mail_is_accepted_unless_a_rule_that_applies_says_otherwise() -> None:
+    careful = rule("careful", on_store_failure=OnStoreFailure.TEMPFAIL, key=(Dimension.USER,))
+    policy = policy_of(rule("open"), careful)
+    anonymous = policy.fallback(charges_for(policy, mail()))
+    known = policy.fallback(charges_for(policy, mail(user="alice")))
+    assert (anonymous.action, anonymous.reason, anonymous.rule) == (Action.ACCEPT, Reason.STORE_UNAVAILABLE, "")
+    assert (known.action, known.reason, known.rule) == (Action.TEMPFAIL, Reason.STORE_UNAVAILABLE, "careful")
+
+
+def test_our_trouble_is_never_a_permanent_refusal() -> None:
+    strict = rule("strict", action=Action.REJECT, on_store_failure=OnStoreFailure.TEMPFAIL)
+    policy = policy_of(strict)
+    assert policy.fallback(charges_for(policy, mail())).action is Action.TEMPFAIL
+
+
+def test_a_rule_in_shadow_stops_nothing_even_without_an_answer() -> None:
+    policy = policy_of(rule("shy", mode=Mode.SHADOW, on_store_failure=OnStoreFailure.TEMPFAIL))
+    assert policy.fallback(charges_for(policy, mail())).action is Action.ACCEPT
+
+
+# --- explaining
+
+
+def test_explaining_asks_every_rule_about_the_entity_and_charges_nothing() -> None:
+    pair = (Dimension.IP, Dimension.SENDER)
+    policy = policy_of(
+        rule("mails"),
+        rule("sizes", data(), count=Metric.BYTES),
+        rule("pairs", key=pair),
+        rule("ips", key=(Dimension.IP,)),
+    )
+    charges = policy.charges_to_explain(ALICE)
+    assert {meter.scope for charge in charges for meter in charge.meters} == {"mails", "sizes"}
+    assert {meter.charging for charge in charges for meter in charge.meters} == {Charging.NEVER}
+    both = policy.charges_to_explain(Entity("ip+sender", "192.0.2.1,alice@example.com"))
+    assert [charge.meters[0].scope for charge in both] == ["pairs"]
+    assert policy.charges_to_explain(Entity("country", "de")) == ()
+
+
+def test_a_rule_is_found_by_its_name() -> None:
+    policy = policy_of(rule("known"))
+    assert policy.rule("known").stage is Stage.MAIL
+    with pytest.raises(KeyError):
+        policy.rule("unknown")
