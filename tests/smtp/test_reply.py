@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smtp_frontend.reply import MAX_LINE_OCTETS, MAX_LINES, Reply, ReplyError
@@ -77,6 +77,7 @@ def test_printing() -> None:
     assert Reply(250, ()).lines() == (b"250 \r\n",)
 
 
+@example(400, "4.0.0", False)
 @given(st.integers(200, 599), st.text() | st.lists(st.text(), max_size=150).map(tuple), st.booleans())
 def test_any_text_makes_legal_lines_that_read_back(code: int, text: str | tuple[str, ...], enhance: bool) -> None:
     reply = Reply(code, text, f"{code // 100}.7.123" if enhance and code // 100 != 3 else "")

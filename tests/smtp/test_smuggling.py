@@ -281,10 +281,12 @@ async def tls_mx(hop: ScriptedHop, certificate: tuple[Path, Path]) -> AsyncItera
         yield mx
 
 
+@pytest.mark.parametrize("octets_read", [65_536, len(b"STARTTLS\r\n")], ids=["by us", "by the stream, not by us"])
 async def test_what_was_sent_behind_starttls_in_the_clear_is_never_carried_out(
-    tls_mx: FrontEnd, hop: ScriptedHop
+    octets_read: int, tls_mx: FrontEnd, hop: ScriptedHop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """CVE-2011-0411: the commands would count as if they had come encrypted."""
+    """CVE-2011-0411: the commands would count as if they had come encrypted. It is forgotten, whoever has read it."""
+    monkeypatch.setattr("smtp_frontend.wire.READ_BYTES", octets_read)
     async with tls_mx.client() as client:
         await client.greeting()
         await client.ask("EHLO client.example.com")
