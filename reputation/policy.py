@@ -104,6 +104,21 @@ COMPLAINED_OF = (*SENDING, Dimension.SUBJECT)
 """Whom an outcome is counted against: whoever sent, never who received."""
 
 
+_AT_CONNECT = frozenset(CLIENT)
+_AT_HELO = _AT_CONNECT | {Dimension.HELO}
+_AT_AUTH = _AT_HELO | {Dimension.USER}
+_AT_MAIL = _AT_AUTH | {Dimension.SENDER, Dimension.SENDER_DOMAIN}
+KNOWN_AT: Mapping[Stage, frozenset[Dimension]] = {
+    Stage.CONNECT: _AT_CONNECT,
+    Stage.HELO: _AT_HELO,
+    Stage.AUTH: _AT_AUTH,
+    Stage.MAIL: _AT_MAIL,
+    Stage.RCPT: _AT_MAIL | frozenset(RECEIVING),
+    Stage.DATA: _AT_MAIL | {Dimension.SUBJECT},  # a message has many recipients, so none of its own
+}
+"""The dimensions that an event of each stage can have."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One limit, on one combination of dimensions, at one stage."""
@@ -130,6 +145,9 @@ class Rule:
             raise ConfigError(f"stage: the session is over at {self.stage}, no rule can act there")
         if self.action is Action.DISCARD and self.stage not in DISCARDING:
             raise ConfigError(f"action: {self.action} at stage {self.stage}: {_DISCARD_WHERE}")
+        unknown = [dimension for dimension in self.key if dimension not in KNOWN_AT[self.stage]]
+        if unknown:
+            raise ConfigError(f"key: {unknown[0]} is not known at stage {self.stage}, so the rule would never apply")
         if self.learned or (self.stage, self.count) in COSTS:
             return
         possible = sorted(metric for stage, metric in COSTS if stage is self.stage)
@@ -263,12 +281,15 @@ class Policy:
             return Verdict(action=Action.ACCEPT, reason=reason, would=would, findings=first, receipt=receipt)
         rule, found = min(acting, key=lambda pair: (-pair[0].action.severity, self.rules.index(pair[0])))
         first = tuple(sorted(found, key=lambda finding: -finding.reading.retry_after_seconds))
+        # Whoever comes back must not meet the next rule: the longest wait of all that refuse.
+        heard = [found for other, found in acting if other is rule or other.action in DENYING]
+        wait = max(finding.reading.retry_after_seconds for found in heard for finding in found)
         return Verdict(
             action=rule.action,
             reason=Reason.OVER_LIMIT,
             rule=rule.name,
-            reply=_rendered(rule, first[0]),
-            retry_after_seconds=first[0].reading.retry_after_seconds,
+            reply=_rendered(rule, first[0], wait),
+            retry_after_seconds=wait,
             delay_seconds=max((r.delay_seconds for r, _ in acting if r.action is Action.TARPIT), default=0.0),
             tags=tuple(r.name for r, _ in acting if r.action is Action.TAG),
             would=would,
@@ -301,7 +322,7 @@ REPLY_FIELDS = frozenset({"entity", "limit", "count", "metric", "reason", "rule"
 """What a rule's `reply` may name in braces."""
 
 
-def _rendered(rule: Rule, finding: Finding) -> str:
+def _rendered(rule: Rule, finding: Finding, wait_seconds: float) -> str:
     reading = finding.reading
     return (rule.reply or DEFAULT_REPLY).format(
         entity=finding.entity,
@@ -310,7 +331,7 @@ def _rendered(rule: Rule, finding: Finding) -> str:
         metric=finding.metric,
         reason=Reason.OVER_LIMIT,
         rule=rule.name,
-        retry_after=math.ceil(reading.retry_after_seconds),
+        retry_after=math.ceil(wait_seconds),
     )
 
 

@@ -93,11 +93,7 @@ class _Protocol(SMTP):
         if server.draining or len(server.sessions) >= server.shared.settings.max_sessions:
             await self._turn_away(self._wire)
             return
-        peer = self._writer.get_extra_info("peername")
-        if peer is None:  # gone before we could ask who it was
-            await self._wire.close()
-            return
-        session = Session(server.shared, self._wire, ip_address(peer[0]))
+        session = Session(server.shared, self._wire, ip_address(self._writer.get_extra_info("peername")[0]))
         server.sessions.add(session)
         metrics = server.shared.engine.metrics
         metrics.sessions.set(len(server.sessions))

@@ -85,14 +85,16 @@ def _die_with_parent() -> None:
 
 
 async def _stopped(program: asyncio.subprocess.Process, drain_seconds: float) -> int:
+    """End the front end; its exit status, 0 when a signal of ours met it on its way out."""
     if program.returncode is None:
         program.terminate()
     try:
         async with asyncio.timeout(drain_seconds + STOP_MARGIN_SECONDS):
-            return await program.wait()
+            status = await program.wait()
     except TimeoutError:
         program.kill()
         return await program.wait()
+    return 0 if status in (-signal.SIGTERM, -signal.SIGINT) else status
 
 
 def _show(path: Path, settings: Settings, store_name: str, addresses: list[str]) -> None:

@@ -140,7 +140,7 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(step: Steps, how: st
 
 
 async def test_a_hundred_connections_that_are_reset_at_once(mx: FrontEnd) -> None:
-    """They are gone before they are accepted, and it cannot be asked any more whose they were."""
+    """They are gone before they are accepted."""
     for _ in range(100):
         connection = socket.create_connection(("127.0.0.1", mx.port))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -137,7 +137,7 @@ def test_a_store_url_that_reaches_no_server_is_refused_without_repeating_it(file
         ("key    = []", "key: Tuple should have at least 1 item"),
         ('key    = ["sender", "sender"]', "key: name at least one dimension, and none twice"),
         ('key    = ["planet"]', "key.0: Input should be 'ip'"),
-        ('key    = ["subject"]', "key: counting subjects needs keys.subject_key"),
+        ('key    = ["subject"]', "key: subject is not known at stage mail"),
         ('count  = "bytes"', "count: bytes cannot be counted at stage mail"),
         ('limits = ["lots"]', 'limits: "lots" is not a limit: write COUNT/TIME'),
         ('limits = ["0/1h"]', "limits: a limit of 0 admits nothing or anything"),
@@ -150,6 +150,12 @@ def test_a_mistake_in_a_rule_is_named_by_rule_and_key(file: Path, instead: str, 
     lines = [instead if line.startswith(key) else line for line in RULE.splitlines()]
     name = "Sender Hour" if key == "name" else "sender-hour"
     assert mistakes(file, "\n".join(lines)).startswith(f'[[rule]] "{name}" {said}')
+
+
+def test_a_rule_on_subjects_needs_their_key(file: Path) -> None:
+    text = RULE.replace('stage  = "mail"', 'stage  = "data"').replace('key    = ["sender"]', 'key    = ["subject"]')
+    assert "subject" in text and '"data"' in text
+    assert "key: counting subjects needs keys.subject_key" in mistakes(file, text)
 
 
 @pytest.mark.parametrize(

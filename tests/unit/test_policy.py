@@ -1,15 +1,18 @@
 """Rules: what they ask of the store, and what the store's answer means."""
 
+import math
+
 import pytest
 
 from reputation.charges import Answer, Charge, Charging, Meter, Over
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
 from reputation.keys import Dimension, Entity, Key, Metric, Spelling, entities_of
-from reputation.policy import COSTS, LEARNED, TRACKED, Mode, OnStoreFailure, Policy, Rule
+from reputation.policy import COSTS, KNOWN_AT, LEARNED, TRACKED, Mode, OnStoreFailure, Policy, Rule
+from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason, Verdict
 from reputation.windows import Limit, Reading
-from tests.builders import EVENTS, connect, data, mail, rcpt, rule
+from tests.builders import EVENTS, connect, data, mail, rcpt, rule, us
 
 ALICE = Entity("sender", "alice@example.com")
 
@@ -121,10 +124,32 @@ def test_no_counter_is_charged_twice_by_one_event(event: Event) -> None:
         rule(f"rule-{number}-{metric}", event, key=key, count=metric)
         for number, key in enumerate(keys)
         for stage, metric in COSTS
-        if stage is event.stage
+        if stage is event.stage and KNOWN_AT[stage] >= set(key)
     ]
     charged = [charge.key for charge in charges_for(Policy(rules=tuple(rules)), event)]
     assert len(charged) == len(set(charged))
+
+
+@pytest.mark.parametrize("event", [each for each in EVENTS if each.stage in KNOWN_AT], ids=lambda event: event.stage)
+def test_the_table_of_known_dimensions_is_what_events_have(event: Event) -> None:
+    spelling = Spelling(subject_key=b"secret")
+    assert set(entities_of(event, spelling)) <= KNOWN_AT[event.stage]
+
+
+def test_a_rule_on_what_its_stage_does_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match="key: recipient is not known at stage mail"):
+        rule("never", key=(Dimension.SENDER, Dimension.RECIPIENT))
+
+
+async def test_of_two_rules_that_refuse_the_longer_wait_is_told() -> None:
+    policy = policy_of(rule("short", limits=("1/1m",)), rule("long", limits=("1/1h",)))
+    charges = charges_for(policy, mail())
+    store = MemoryStore()
+    await store.decide(charges, now_us=us(0))
+    verdict = policy.decide(charges, await store.decide(charges, now_us=us(1)))
+    assert verdict.rule == "short"
+    assert verdict.retry_after_seconds > 3_500
+    assert f"try again in {math.ceil(verdict.retry_after_seconds)} s" in verdict.reply
 
 
 def test_a_rule_whose_entity_is_unknown_does_not_apply() -> None:
