@@ -108,7 +108,7 @@ def _show(path: Path, settings: Settings, store_name: str, addresses: list[str])
         typer.echo(f"  rule      {rule.name}: {', '.join(rule.limits)} {rule.count} per {key} ({rule.mode})")
     typer.echo("Try, in another terminal:")
     typer.echo(f"  {_command_to_try(addresses[0])}")
-    typer.echo("  reputon explain sender:alice@example.com")
+    typer.echo(f"  {sys.argv[0]} explain sender:alice@example.com --config {path}")
     typer.echo("Ctrl-C stops it.")
     sys.stdout.flush()
 
