@@ -55,7 +55,7 @@ bench: $(STAMP) ## run every benchmark
 fuzz: $(STAMP) ## look for inputs that break an invariant, ROUNDS=20 times as long as the tests do
 	@set -e; for round in $$(seq $(ROUNDS)); do \
 	    seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "== round $$round, seed $$seed"; \
-	    $(BIN)/python -m pytest tests/properties --hypothesis-seed=$$seed; \
+	    $(BIN)/python -m pytest tests/properties tests/fuzz --hypothesis-seed=$$seed; \
 	done
 
 clean: ## remove .venv and everything that can be made again; never the data of `make run`

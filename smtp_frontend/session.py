@@ -3,7 +3,8 @@
     line -> command -> event -> engine's verdict -> (held back) -> refused, or on to the next hop -> reply
 
 The main path is `_mail`, `_rcpt`, `_data`. Every command is answered exactly once. An exception anywhere is logged
-with its trace and answered with a fixed 451; a reply of 421 ends the session.
+with its trace and answered with a fixed 451 (421 where the greeting should be); a reply of 421 ends the session, and so
+does a message whose end was in doubt.
 
 Does not do: bytes (`wire`), grammar (`commands`), codes (`answers`), the next hop (`transaction`).
 """

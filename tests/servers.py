@@ -11,6 +11,7 @@ test with the last lines of its log.
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,6 +35,8 @@ START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.01
 LOG_LINES_SHOWN = 20
+PORTS = range(10_000, 32_000)
+"""Below those that Linux gives to clients (net.ipv4.ip_local_port_range)."""
 SYSTEM_PATH = "/usr/sbin:/usr/local/sbin:/sbin"
 """Where Debian puts daemons; not in every user's PATH."""
 
@@ -55,11 +58,16 @@ def require_binary(name: str, apt_package: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback interface that nobody listens on now.
+
+    Not one that the kernel gives to clients: one of them could get it while a server restarts, and who polls the port
+    could be connected to himself.
+    """
+    for port in random.sample(PORTS, 1_000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port")
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:

@@ -74,7 +74,10 @@ class EmbeddedServer:
     async def start(self) -> None:
         """Start the server, or find the one that another process runs. Raises `StoreUnavailable`."""
         for directory in (self._directory, self._socket.parent):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise ConfigError(f"[store] url: {directory} cannot be made: {error.strerror}") from None
             if directory.stat().st_uid != os.getuid():
                 raise ConfigError(f"{directory} belongs to somebody else: name another directory in store.url")
         self._keeper = asyncio.create_task(self._keep_running(), name="embedded-store")

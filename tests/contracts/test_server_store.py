@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from reputation.charges import receipt_of
-from reputation.errors import StoreMisuse, StoreUnavailable
+from reputation.errors import ConfigError, StoreMisuse, StoreUnavailable
 from reputation.keys import Entity, Key, Metric
 from reputation.store.embedded import open_embedded, socket_path
 from reputation.store.redis_store import MAX_CONNECTIONS, RedisStore
@@ -376,3 +376,9 @@ async def test_an_embedded_server_is_shared_and_inherited(tmp_path: Path) -> Non
                 await asyncio.sleep(0.02)
     await second.close()
     assert answer.readings[0][0][0].count == 3
+
+
+async def test_an_embedded_directory_that_cannot_be_made_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match=r"\[store\] url: .*file/valkey cannot be made: Not a directory"):
+        await open_embedded(tmp_path / "file" / "valkey")

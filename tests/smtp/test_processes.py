@@ -368,9 +368,10 @@ def test_a_front_end_that_is_killed_is_started_again(served: Program) -> None:
     pid = child_of(served, "smtp_frontend")
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: child_of(served, "smtp_frontend") not in {None, pid}, "another front end is started")
-    wait_until(lambda: _answers(served.port), "it answers")
-    assert "the SMTP front end ended with -9 and is started again" in served.log
+    # Not by connecting: to a port of this range that nobody listens on, a socket may connect to itself, and keep it.
+    wait_until(lambda: bool(served.lines("the SMTP front end is ready again")), "another front end is ready")
+    assert child_of(served, "smtp_frontend") not in {None, pid}
+    assert len(served.lines("the SMTP front end ended with -9 and is started again")) == 1
     assert send(served.port) == ["250 2.0.0 Delivered"]
     assert explain(served)["rules"][0]["count"] == 3  # the store outlived it
     assert served.stop() == 0
@@ -400,11 +401,3 @@ def test_nobody_is_left_when_serve_itself_is_killed(served: Program) -> None:
     wait_until(lambda: not any(is_alive(pid) for pid in pids), f"the front end and the store are gone: {pids}")
     served.start()
     assert send(served.port) == ["250 2.0.0 Delivered"]
-
-
-def _answers(port: int) -> bool:
-    try:
-        with smtplib.SMTP("127.0.0.1", port, timeout=5) as client:
-            return client.noop()[0] == 250
-    except OSError:
-        return False
