@@ -29,6 +29,8 @@ from reputation.windows import Limit
 SERVER_SCHEMES = ("redis", "rediss", "unix")
 STORE_SCHEMES = (*SERVER_SCHEMES, "embedded", "memory")
 NEXT_HOP_SCHEMES = ("smtp", "lmtp", "maildir")
+FINAL_ANSWER_FACTOR = 10
+"""How much longer the answer to a whole message may take than any other (RFC 5321 section 4.5.3.2.6)."""
 MAX_REPLY_LENGTH = 300
 """Leaves room for what fills the braces in the 512 octets of a reply line (RFC 5321 section 4.5.3.1.5)."""
 
@@ -142,7 +144,12 @@ class SmtpSettings(_Table):
     next_hop_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Wait for one answer of the next hop; its answer to the message itself may take ten times as long."""
     drain_seconds: Annotated[float, Field(ge=0)] = 10.0
-    """At the end: how long open transactions may take to finish."""
+    """At the end: how long open transactions may take to finish; a message that the next hop is taking may longer."""
+
+    @property
+    def longest_drain_seconds(self) -> float:
+        """When a drain is over for sure. To cut off a message that the next hop is taking could deliver it twice."""
+        return self.drain_seconds + FINAL_ANSWER_FACTOR * self.next_hop_timeout_seconds
 
 
 class LogSettings(_Table):

@@ -104,10 +104,7 @@ class Reply:
     def lines(self) -> tuple[bytes, ...]:
         """The wire lines, each with its CRLF. The enhanced code stands on every line (RFC 2034 section 4)."""
         room = MAX_LINE_OCTETS - len("250 \r\n")
-        words = [
-            f"{self.enhanced} {text}" if self.enhanced and text else self.enhanced + text for text in self.text_lines
-        ]
-        texts = [line[:room].encode("ascii") for line in words]
+        texts = [" ".join(filter(None, (self.enhanced, text)))[:room].encode("ascii") for text in self.text_lines]
         marks = [b"-"] * (len(texts) - 1) + [b" "]
         return tuple(b"%d%b%b\r\n" % (self.code, mark, text) for mark, text in zip(marks, texts, strict=True))
 

@@ -64,7 +64,7 @@ async def _front_end(path: Path, settings: Settings, store_name: str, stop: asyn
         ended = asyncio.create_task(program.wait())
         await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
-            return await _stopped(program, _longest_drain(settings))
+            return await _stopped(program, settings.smtp.longest_drain_seconds)
         typer.echo(f"the SMTP front end ended with {program.returncode} and is started again", err=True)
         await asyncio.wait({stopping}, timeout=RESTART_SECONDS)
 
@@ -84,11 +84,6 @@ def _die_with_parent() -> None:
     """In the child: be told when the parent dies (Linux: PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-
-
-def _longest_drain(settings: Settings) -> float:
-    """A message that the next hop is taking is waited for: to cut it off could deliver it twice."""
-    return settings.smtp.drain_seconds + 10 * settings.smtp.next_hop_timeout_seconds
 
 
 async def _stopped(program: asyncio.subprocess.Process, drain_seconds: float) -> int:

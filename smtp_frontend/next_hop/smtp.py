@@ -26,6 +26,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Iterable, Iterator
 
+from reputation.config import FINAL_ANSWER_FACTOR
 from smtp_frontend.next_hop.content import BareLineEnding, is_path, stuffed
 from smtp_frontend.next_hop.contract import NO_OPTIONS, MailOptions
 from smtp_frontend.next_hop.hello import Extensions, Peer, introduce
@@ -45,7 +46,6 @@ from smtp_frontend.next_hop.replies import (
 from smtp_frontend.next_hop.wire import HopLost, HopNonsense, HopTrouble, HopUnreachable, Wire
 from smtp_frontend.reply import Reply
 
-FINAL_ANSWER_FACTOR = 10
 QUIT_SECONDS = 1.0
 
 LOG = logging.getLogger("reputon.next_hop")
