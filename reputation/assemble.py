@@ -7,6 +7,7 @@ from pathlib import Path
 from reputation.config import Settings, StoreSettings
 from reputation.contracts import Store
 from reputation.engine import Engine
+from reputation.keys import organisational_domain
 from reputation.metrics import Metrics
 from reputation.store.embedded import open_embedded
 from reputation.store.memory import MemoryStore
@@ -30,6 +31,7 @@ async def open_store(settings: StoreSettings) -> Store:
 @asynccontextmanager
 async def open_engine(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Engine]:
     """An engine for as long as the block runs."""
+    organisational_domain("localhost")  # loads the public suffix list, which takes as long as many decisions
     store = await open_store(settings.store)
     try:
         yield Engine(

@@ -15,8 +15,9 @@ Does not do: SMTP (the front ends), Redis (the store), any I/O of its own.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from reputation.charges import Answer, Charge
@@ -30,6 +31,8 @@ from reputation.policy import Policy
 from reputation.verdict import Verdict
 
 DEFAULT_DEADLINE_SECONDS = 0.05
+ASKING = 16
+"""Calls to the store that are under way at once. Further ones wait for their turn before their deadline begins."""
 
 log = logging.getLogger("reputon.engine")
 
@@ -64,6 +67,7 @@ class Engine:
         self._store = store
         self._clock = clock or SystemClock()
         self._deadline_seconds = deadline_seconds
+        self._turns = asyncio.Semaphore(ASKING)
         self._watch = _StoreWatch(self.metrics, self._clock)
 
     async def judge(self, event: Event) -> Verdict:
@@ -81,12 +85,14 @@ class Engine:
         self.metrics.outcomes.labels(outcome.kind).inc()
         charges = self.policy.charges_of_outcome(outcome.kind, entities_of(outcome.event, self.spelling))
         if charges:
-            await self._within_deadline("learn", self._store.decide(charges))
+            await self._within_deadline("learn", partial(self._store.decide, charges))
 
     async def refund(self, *verdicts: Verdict) -> None:
         """Give back what these verdicts charged. Where the store is away, the charge ages out with its window."""
         for receipt in [verdict.receipt for verdict in verdicts if verdict.receipt is not None]:
-            await self._within_deadline("refund", self._store.refund(receipt))
+            await self._within_deadline("refund", partial(self._store.refund, receipt))
+            if self._watch.down:  # or each of a thousand recipients would wait for the deadline anew
+                break
 
     async def explain(self, entity: Entity) -> Explanation:
         """What is counted about `entity`, and what one more event of it would get; charges nothing.
@@ -101,12 +107,20 @@ class Engine:
     async def _ask(self, charges: Sequence[Charge]) -> Answer | None:
         if not charges:
             return Answer(allowed=True, at_us=0, readings=())
-        return await self._within_deadline("decide", self._store.decide(charges))
+        return await self._within_deadline("decide", partial(self._store.decide, charges))
 
-    async def _within_deadline(self, call: str, awaitable: Awaitable[T]) -> T | None:
+    async def _within_deadline(self, call: str, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """The store's answer, None when there is none in time.
+
+        The deadline is the store's: a crowd of our own that waits for its turn is no store that is away, and
+        must not pass unlimited. While the store is down nobody waits for a turn.
+        """
+        if self._watch.down and self._turns.locked():
+            self._watch.failed(call, StoreUnavailable("the store is down, and others are asking it already"))
+            return None
         try:
-            async with asyncio.timeout(self._deadline_seconds):
-                result = await awaitable
+            async with self._turns, asyncio.timeout(self._deadline_seconds):
+                result = await ask()
         except TimeoutError:
             self._watch.failed(call, StoreUnavailable(f"no answer within {self._deadline_seconds:g} s"))
         except StoreError as error:
@@ -132,6 +146,11 @@ class _StoreWatch:
         self._failed_at: float | None = None
         self._failures = 0
         metrics.store_up.set(1)
+
+    @property
+    def down(self) -> bool:
+        """Whether the last call failed."""
+        return self._failed_at is not None
 
     def failed(self, call: str, error: StoreError) -> None:
         self._metrics.store_failures.labels(call, type(error).__name__).inc()

@@ -10,6 +10,7 @@ Exit status: 0 after a signal, 1 for a configuration that cannot be used (an add
 import argparse
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -18,13 +19,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from reputation.assemble import open_engine
-from reputation.config import Settings, effective_lines, load
+from reputation.config import Settings, SmtpSettings, effective_lines, load
 from reputation.engine import Engine
 from reputation.errors import ConfigError, StoreError
 from smtp_frontend.next_hop import open_next_hop
 from smtp_frontend.server import Server, tls_context
 from smtp_frontend.session import Surroundings
 from smtp_frontend.sleepers import Sleepers
+
+OTHER_DESCRIPTORS = 150
+"""Files that are open besides those of sessions: listeners, the store, logs, turned-away clients."""
 
 log = logging.getLogger("reputon.smtp")
 
@@ -75,8 +79,25 @@ async def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
+def within_descriptors(smtp: SmtpSettings) -> SmtpSettings:
+    """The settings with as many sessions as this process may have files open; raises its limit as far as it may.
+
+    A session has two: the client and the next hop. Without descriptors nobody could even be told 421.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * smtp.max_sessions + OTHER_DESCRIPTORS
+    if soft < wanted:
+        soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    sessions = max(1, (soft - OTHER_DESCRIPTORS) // 2)
+    if sessions >= smtp.max_sessions:
+        return smtp
+    log.warning("max_sessions is %d, not %d: only %d files may be open (ulimit -n)", sessions, smtp.max_sessions, soft)
+    return smtp.model_copy(update={"max_sessions": sessions})
+
+
 def _surroundings(settings: Settings, engine: Engine) -> Surroundings:
-    smtp = settings.smtp
+    smtp = within_descriptors(settings.smtp)
     hostname = smtp.hostname or socket.gethostname()
     return Surroundings(
         engine=engine,

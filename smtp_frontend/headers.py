@@ -10,6 +10,7 @@ from datetime import datetime
 from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.utils import format_datetime
+from itertools import islice
 
 from reputation.events import Session
 from reputation.verdict import Verdict
@@ -17,7 +18,10 @@ from reputation.verdict import Verdict
 VERDICT_FIELD = "X-Reputon"
 MAX_HOPS = 100
 """RFC 5321 section 6.3: a message with that many Received fields goes round in circles."""
+MAX_FIELDS_BYTES = 2**20
+"""Of the whole header block: what is looked through while others wait."""
 MAX_SUBJECT_LENGTH = 1_000
+MAX_RAW_SUBJECT = 4 * MAX_SUBJECT_LENGTH
 MAX_KEY_LENGTH = 900
 """Escaped, an id of 200 characters can have ten times as many; a line has room for 998."""
 
@@ -37,8 +41,8 @@ class Split:
 
     @property
     def hops(self) -> int:
-        """How many servers say that they have handled it."""
-        return len(_RECEIVED_FIELD.findall(self.fields))
+        """How many servers say that they have handled it; counted up to `MAX_HOPS`."""
+        return sum(1 for _ in islice(_RECEIVED_FIELD.finditer(self.fields), MAX_HOPS))
 
     @property
     def subject(self) -> str:
@@ -46,7 +50,7 @@ class Split:
         match = _SUBJECT_FIELD.search(self.fields)
         if match is None:
             return ""
-        raw = " ".join(match[1].decode("utf-8", "surrogateescape").split())[:MAX_SUBJECT_LENGTH]
+        raw = " ".join(match[1][:MAX_RAW_SUBJECT].decode("utf-8", "surrogateescape").split())[:MAX_SUBJECT_LENGTH]
         try:
             return str(make_header(decode_header(raw)))
         except (LookupError, ValueError, MessageError):  # unknown charset, broken encoding: as it stands

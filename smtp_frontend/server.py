@@ -24,6 +24,8 @@ from smtp_frontend.wire import READ_BYTES, ClientGone, Wire
 log = logging.getLogger("reputon.smtp")
 logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's own chatter
 
+BACKLOG = 128
+"""Clients that may wait to be accepted; asyncio accepts as many in one turn."""
 SESSION_SECONDS = 86_400.0
 """No session lives longer, whatever it does."""
 
@@ -45,7 +47,9 @@ class Server:
         for address in self.shared.settings.listen:
             host, _, port = address.rpartition(":")
             try:
-                listener = await loop.create_server(lambda: _Protocol(self), host.strip("[]"), int(port), backlog=1024)
+                listener = await loop.create_server(
+                    lambda: _Protocol(self), host.strip("[]"), int(port), backlog=BACKLOG
+                )
             except OSError as error:
                 await self.close()
                 # asyncio's text tells the address once more; a name that is not found has an errno of its own kind
@@ -65,8 +69,7 @@ class Server:
         self.draining = True
         for listener in self._listeners:
             listener.close()
-        for session in list(self.sessions):
-            await session.stop()
+        await asyncio.gather(*(session.stop() for session in self.sessions))
         if self._tasks:
             _, left = await asyncio.wait(self._tasks, timeout=self.shared.settings.drain_seconds)
             for task in left:

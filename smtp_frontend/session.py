@@ -44,6 +44,8 @@ from smtp_frontend.sleepers import Sleepers
 from smtp_frontend.transaction import Transaction
 from smtp_frontend.wire import ClientGone, Wire
 
+LAST_WORD_SECONDS = 1.0
+
 log = logging.getLogger("reputon.smtp")
 
 
@@ -99,8 +101,7 @@ class Session:
         except ClientGone:
             log.debug("session %s: the client has hung up", self._facts.id)
         except asyncio.CancelledError:  # RFC 5321 section 3.8: a server that shuts down says so
-            with suppress(ClientGone):
-                await self._say(answers.CLOSING)
+            await self._say_closing()
             raise
         finally:
             await self._end()
@@ -109,9 +110,14 @@ class Session:
         """End the session, after the open transaction when there is one. Called when the process drains."""
         self.stopping = True
         if self.idle and self._waiting:
-            with suppress(ClientGone):
-                await self._say(answers.CLOSING)
+            await self._say_closing()
             self._wire.hang_up()
+
+    async def _say_closing(self) -> None:
+        """421, to a client that may not read any more: the drain does not wait for it."""
+        with suppress(ClientGone, TimeoutError):
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                await self._say(answers.CLOSING)
 
     async def _greet(self) -> Reply:
         verdict, refusal = await self._judge(Connect(session=self._facts))
@@ -236,8 +242,8 @@ class Session:
         verdict, refusal = await self._judge(event)
         if refusal:
             return refusal
-        reply = await transaction.recipient(recipient, verdict)
-        if answers.names_unknown_recipient(reply):
+        reply, is_about_recipient = await transaction.recipient(recipient, verdict)
+        if is_about_recipient and answers.names_unknown_recipient(reply):
             await self._engine.learn(Outcome(kind=OutcomeKind.UNKNOWN_RECIPIENT, event=event))
         return reply
 
@@ -359,8 +365,12 @@ class Session:
                 break
             held += verdict.retry_after_seconds
             verdict = await self._engine.judge(event)
-        if (delay := min(verdict.delay_seconds, longest - held)) > 0 and await self._sleep(delay):
-            held += delay
+        if (delay := min(verdict.delay_seconds, longest - held)) > 0:
+            try:
+                held += delay * await self._sleep(delay)
+            except asyncio.CancelledError:  # the drain: nothing has come of the event
+                await self._engine.refund(verdict)
+                raise
         maillog.verdict(event, verdict, held)
         return verdict, answers.refusal(event.stage, verdict)
 
@@ -389,6 +399,8 @@ def _problem(message: Message, split_message: headers.Split) -> Reply | None:
         return answers.BARE_NEWLINES
     if message.hidden_end:
         return answers.HIDDEN_END
+    if len(split_message.fields) > headers.MAX_FIELDS_BYTES:
+        return answers.FIELDS_TOO_BIG
     return answers.MAIL_LOOP if split_message.hops >= headers.MAX_HOPS else None
 
 

@@ -44,21 +44,24 @@ class Transaction:
         """The verdict that the header tells of: the strictest, and among equals the first that rests on a reading."""
         return max(self.verdicts, key=lambda verdict: (verdict.action.severity, verdict.deciding is not None))
 
-    async def recipient(self, recipient: str, verdict: Verdict) -> Reply:
-        """Put a recipient that passed the policy to the next hop; its answer is the client's."""
+    async def recipient(self, recipient: str, verdict: Verdict) -> tuple[Reply, bool]:
+        """Put a recipient that passed the policy to the next hop; its answer is the client's.
+
+        Says, too, whether the answer is about the recipient: the one to MAIL is not, and comes only now.
+        """
+        self.add(verdict)  # first, so that `end` gives it back whatever happens meanwhile
         if self.discards or verdict.action is Action.DISCARD:
             self.discarded.append(recipient)
-            self.add(verdict)
-            return answers.RECIPIENT_OK
+            return answers.RECIPIENT_OK, False
         reply = await self._opened()
-        if reply.positive:
+        if opened := reply.positive:
             reply = await self._connection.rcpt(recipient)
         if reply.positive:
             self.recipients.append(recipient)
-            self.add(verdict)
         else:
+            self.verdicts.pop()
             await self._engine.refund(verdict)
-        return reply
+        return reply, opened
 
     async def _opened(self) -> Reply:
         if self._open:

@@ -17,6 +17,7 @@ import hashlib
 import logging
 import os
 import signal
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,8 @@ START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 RETRY_SECONDS = 0.2
 MAX_RETRY_SECONDS = 5.0
+MAX_MEMORY = "1gb"
+"""Of the embedded server; a site that needs more has a server of its own."""
 MAX_SOCKET_PATH = 100
 """A unix socket's path has room for 107 bytes on Linux, 103 on macOS."""
 
@@ -78,8 +81,7 @@ class EmbeddedServer:
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
                 raise ConfigError(f"[store] url: {directory} cannot be made: {error.strerror}") from None
-            if directory.stat().st_uid != os.getuid():
-                raise ConfigError(f"{directory} belongs to somebody else: name another directory in store.url")
+            _check_owner(directory)
         self._keeper = asyncio.create_task(self._keep_running(), name="embedded-store")
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -103,8 +105,11 @@ class EmbeddedServer:
             pause = RETRY_SECONDS
             while True:
                 started = asyncio.get_running_loop().time()
-                code = await self._run(lock)
-                log.error("the embedded store ended with %s and is started again in %.1f s", code, pause)
+                try:
+                    ended = f"ended with {await self._run(lock)}"
+                except OSError as error:  # no memory, no descriptor, a full disk: that may pass
+                    ended = f"cannot be started: {error}"
+                log.error("the embedded store %s and is started again in %.1f s", ended, pause)
                 await asyncio.sleep(pause)
                 lived = asyncio.get_running_loop().time() - started
                 pause = RETRY_SECONDS if lived > MAX_RETRY_SECONDS else min(pause * 2, MAX_RETRY_SECONDS)
@@ -124,6 +129,8 @@ class EmbeddedServer:
                 self._binary,
                 *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
                 *("--dir", str(self._directory.resolve()), "--appendonly", "yes", "--appendfsync", "everysec"),
+                # When memory runs out, what was written longest ago goes first: its time to live is the shortest.
+                *("--maxmemory", MAX_MEMORY, "--maxmemory-policy", "volatile-ttl"),
                 *("--save", "", "--daemonize", "no"),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -131,6 +138,7 @@ class EmbeddedServer:
                 start_new_session=True,
                 pass_fds=(lock.fileno(),),
                 preexec_fn=_die_with_parent,
+                umask=0o077,
             )
         try:
             return await self._process.wait()
@@ -180,6 +188,15 @@ async def open_embedded(
     server = EmbeddedServer(directory)
     await server.start()
     return EmbeddedStore(server, prefix=prefix, timeout_seconds=timeout_seconds)
+
+
+def _check_owner(directory: Path) -> None:
+    """Nobody else may put a server of his own, or a link, into our place."""
+    found = directory.lstat()
+    if found.st_uid != os.getuid():
+        raise ConfigError(f"[store] url: {directory} belongs to somebody else: name another directory")
+    if found.st_mode & 0o022 and not stat.S_ISLNK(found.st_mode):
+        raise ConfigError(f"[store] url: others may write to {directory}: chmod go-w {directory}")
 
 
 def _die_with_parent() -> None:

@@ -252,10 +252,20 @@ local function decide(keys, args)
   return reply
 end
 
+local function is_empty(state, layout)
+  for _, ring in ipairs(layout.rings) do
+    if state[ring.at + 1] > 0 then
+      return false
+    end
+  end
+  return true
+end
+
 -- KEYS   counters
 -- ARGV   the time that `decide` answered, then plan and cost of each key
 -- reply  how many rings were given something back
--- Takes at most what the bucket of that time holds; leaves the expiry alone.
+-- Takes at most what the bucket of that time holds; leaves the expiry alone, and nothing where nothing is left:
+-- or whoever begins messages and gives them up would fill the store for nothing.
 local function refund(keys, args)
   local charged_at, refunded = tonumber(args[1]), 0
   for k, key in ipairs(keys) do
@@ -277,7 +287,9 @@ local function refund(keys, args)
         end
       end
     end
-    if state then
+    if state and is_empty(state, layout) then
+      redis.call('DEL', key)
+    elseif state then
       redis.call('SET', key, cmsgpack.pack(state), 'KEEPTTL')
     end
   end

@@ -83,6 +83,8 @@ class MemoryStore:
                 for window in meter.windows:
                     if ring := rings.get((meter.scope, window)):
                         ring.refund(charge.cost, receipt.at_us)
+            if not any(ring.total for ring in rings.values()):
+                self._forget(charge.key)
 
     async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
         now = _now_us() if now_us is None else now_us

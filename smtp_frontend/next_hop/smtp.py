@@ -47,6 +47,10 @@ from smtp_frontend.next_hop.wire import HopLost, HopNonsense, HopTrouble, HopUnr
 from smtp_frontend.reply import Reply
 
 QUIT_SECONDS = 1.0
+DONE = frozenset({250, 251, 252})
+"""What a command other than DATA may be done with; a 221 to RCPT is no "yes" (RFC 5321 section 4.3.2)."""
+ABOUT_US = frozenset({500, 502, 503, 504, 530, 534, 535, 538})
+"""Refusals of our commands, or of us for want of TLS or AUTH. The client's mail is not to blame and must not bounce."""
 
 LOG = logging.getLogger("reputon.next_hop")
 
@@ -201,7 +205,8 @@ class SmtpConnection:
         if self._wire is None:
             raise HopLost("not connected")
         reply = await self._wire.command(command, self._peer.timeout_seconds)
-        if (reply.positive and intermediate) or (reply.intermediate and not intermediate):
+        fits = reply.intermediate if intermediate else reply.code in DONE
+        if (reply.code < 400 and not fits) or reply.code in ABOUT_US:
             raise HopNonsense(f"answers {command[:4].decode()} with {reply.one_line}")
         return reply
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 import redis
@@ -13,7 +14,7 @@ import redis
 from reputation.charges import receipt_of
 from reputation.errors import ConfigError, StoreMisuse, StoreUnavailable
 from reputation.keys import Entity, Key, Metric
-from reputation.store.embedded import open_embedded, socket_path
+from reputation.store.embedded import EmbeddedServer, open_embedded, socket_path
 from reputation.store.redis_store import MAX_CONNECTIONS, RedisStore
 from tests.builders import ALICE, charge, meter, tracked, us
 from tests.contracts.conftest import PATIENCE_SECONDS
@@ -55,6 +56,7 @@ async def test_pitfall_09_a_count_never_stands_without_its_expiry(
     store: RedisStore, server: RedisServer, prefix: str
 ) -> None:
     asked = charge(tracked(60, 3_600), meter("r", "9/1m"))
+    await store.decide([asked])
     answer = await store.decide([asked])
     key = ALICE.spelled(prefix)
     longest_ms = 3_600 * 1_100
@@ -66,6 +68,15 @@ async def test_pitfall_09_a_count_never_stands_without_its_expiry(
     assert 60_000 < server.command("PTTL", key) <= 120_000, "a refund leaves the expiry as it is"
     await store.decide([asked])
     assert longest_ms - 60_000 < server.command("PTTL", key) <= longest_ms
+
+
+async def test_what_is_given_back_whole_leaves_nothing(store: RedisStore, server: RedisServer, prefix: str) -> None:
+    """Whoever begins messages and gives them up would else fill the store, free of charge."""
+    asked = charge(tracked(60, 3_600), meter("r", "9/1m"))
+    made = receipt_of([asked], await store.decide([asked]))
+    assert made is not None
+    await store.refund(made)
+    assert server.command("EXISTS", ALICE.spelled(prefix)) == 0
 
 
 async def test_a_key_lives_as_long_as_the_longest_window_anybody_counts(
@@ -382,3 +393,37 @@ async def test_an_embedded_directory_that_cannot_be_made_is_a_mistake_of_the_con
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match=r"\[store\] url: .*file/valkey cannot be made: Not a directory"):
         await open_embedded(tmp_path / "file" / "valkey")
+
+
+async def test_an_embedded_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "valkey"
+    directory.mkdir()
+    directory.chmod(0o777)
+    with pytest.raises(ConfigError, match=r"others may write to .*: chmod go-w"):
+        await open_embedded(directory)
+
+
+async def test_an_embedded_server_that_cannot_be_started_for_a_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    troubles = [OSError(24, "Too many open files")]
+    start = EmbeddedServer._run
+
+    async def run(server: EmbeddedServer, lock: IO[str]) -> int:
+        if troubles:
+            raise troubles.pop()
+        return await start(server, lock)
+
+    monkeypatch.setattr(EmbeddedServer, "_run", run)
+    store = await open_embedded(tmp_path)
+    await store.close()
+    assert "cannot be started: [Errno 24] Too many open files" in caplog.text
+
+
+async def test_what_the_embedded_server_writes_is_for_its_user_alone(tmp_path: Path) -> None:
+    store = await open_embedded(tmp_path / "valkey")
+    await store.decide([ONE])
+    files = [path for path in (tmp_path / "valkey").rglob("*") if path.name not in {"valkey.log", "valkey.lock"}]
+    assert any(path.suffix == ".aof" for path in files)
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+    await store.close()

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from reputation.charges import Answer, Charge, Receipt
 from reputation.clock import ManualClock
 from reputation.contracts import Series
-from reputation.engine import Engine
+from reputation.engine import ASKING, Engine
 from reputation.errors import StoreError, StoreMisuse, StoreUnavailable
 from reputation.events import Outcome, OutcomeKind
 from reputation.keys import Dimension, Entity, Metric
@@ -268,3 +268,33 @@ async def test_each_change_of_the_store_s_state_is_logged_once(
     down = "store down: connection refused; rules act as their on_store_failure says"
     back = "store back after 12.0 s, 3 calls had failed"
     assert caplog.messages == [down, back, down, back]
+
+
+class SlowStore(MemoryStore):
+    """A healthy store that does one thing at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._one = asyncio.Lock()
+
+    async def decide(self, charges: Sequence[Charge], *, now_us: int | None = None) -> Answer:
+        async with self._one:
+            await asyncio.sleep(MOMENT_SECONDS)
+            return await super().decide(charges, now_us=now_us)
+
+
+async def test_a_crowd_that_waits_for_its_turn_is_no_store_that_is_away() -> None:
+    """Hundreds of decisions at once take longer than the deadline together, and no limit may be passed for that."""
+    limited = Policy(rules=(rule(limits=("30/1m",)),), tracked=frozenset())
+    engine = Engine(policy=limited, store=SlowStore(), deadline_seconds=ASKING * MOMENT_SECONDS * 8)
+    verdicts = await asyncio.gather(*(engine.judge(mail()) for _ in range(400)))
+    assert sum(verdict.action is Action.ACCEPT for verdict in verdicts) == 30
+    assert {verdict.reason for verdict in verdicts} == {Reason.WITHIN_LIMITS, Reason.OVER_LIMIT}
+
+
+async def test_a_store_that_hangs_is_asked_for_one_refund_of_many(store: TroubledStore) -> None:
+    engine = engine_of(store, rule(limits=("99/1m",)), deadline_seconds=MOMENT_SECONDS)
+    store_answers = [await engine.judge(mail()) for _ in range(20)]
+    store.hangs, store.asked = True, 0
+    await engine.refund(*store_answers)
+    assert store.asked == 1

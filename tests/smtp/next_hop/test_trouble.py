@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from reputation.config import FINAL_ANSWER_FACTOR
 from smtp_frontend.next_hop import Connection
 from smtp_frontend.next_hop.replies import BROKEN
-from smtp_frontend.next_hop.smtp import FINAL_ANSWER_FACTOR, SmtpConnection
+from smtp_frontend.next_hop.smtp import SmtpConnection
 from smtp_frontend.next_hop.wire import MAX_LINE_OCTETS
 from smtp_frontend.reply import MAX_LINES, Reply
 from tests.smtp.next_hop.conftest import HASTY_SECONDS, PATIENT_SECONDS, open_hastily, open_patiently
@@ -173,6 +174,23 @@ async def test_an_answer_ahead_of_its_command_does_not_count(step: str, said: by
     ("step", "said"), [("MAIL", "354 Go ahead"), ("RCPT", "354 Go ahead"), ("DATA", "250 OK"), ("end", "334 Go on")]
 )
 async def test_an_answer_of_the_wrong_kind_is_nonsense(step: str, said: str) -> None:
+    async with ScriptedHop({step: said}) as hop:
+        connection = open_patiently(hop.url).connect()
+        assert_trouble((await transaction(connection, [HELLO]))[-1], "4.4.2")
+        await assert_recovers(hop, connection)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("MAIL", "530 5.7.0 Must issue a STARTTLS command first"),
+        ("MAIL", "503 5.5.1 Say EHLO first"),
+        ("RCPT", "530 5.7.0 Authentication required"),
+        ("RCPT", "221 2.0.0 Bye"),
+        ("DATA", "502 5.5.2 Not known"),
+    ],
+)
+async def test_what_the_server_wants_of_us_never_bounces_the_client_s_mail(step: str, said: str) -> None:
     async with ScriptedHop({step: said}) as hop:
         connection = open_patiently(hop.url).connect()
         assert_trouble((await transaction(connection, [HELLO]))[-1], "4.4.2")

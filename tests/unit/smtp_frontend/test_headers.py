@@ -10,7 +10,7 @@ from reputation.events import Session
 from reputation.keys import Entity, Metric
 from reputation.verdict import Action, Finding, Reason, Verdict
 from reputation.windows import Limit, Reading, Window
-from smtp_frontend.headers import MAX_SUBJECT_LENGTH, Split, ascii_only, received, split, verdict_field
+from smtp_frontend.headers import MAX_HOPS, MAX_SUBJECT_LENGTH, Split, ascii_only, received, split, verdict_field
 
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 MAX_LINE = 998
@@ -159,3 +159,9 @@ def test_the_verdict_field_is_one_field_of_short_ascii_lines_whatever_the_entity
 )
 def test_ascii_only(text: str, ascii: str) -> None:
     assert ascii_only(text) == ascii
+
+
+def test_what_is_read_of_a_huge_header_is_bounded() -> None:
+    words = Split(fields=b"Subject:" + b" x" * 500_000 + b"\r\n", rest=b"")
+    assert words.subject == "x " * (MAX_SUBJECT_LENGTH // 2)
+    assert Split(fields=b"Received: x\r\n" * 50_000, rest=b"").hops == MAX_HOPS
