@@ -54,8 +54,12 @@ class Reply:
             raise ValueError(f"{self.code} is no SMTP reply code")
         if self.enhanced and not (_ENHANCED.fullmatch(self.enhanced) and self.enhanced[0] == str(self.code)[0]):
             raise ValueError(f'"{self.enhanced}" is no enhanced code of a {self.code} reply')
-        clean = _clean(self.text) if isinstance(self.text, str) else tuple(map(_clean, self.text[:MAX_LINES]))
-        object.__setattr__(self, "text", clean or "")
+        given = (self.text,) if isinstance(self.text, str) else self.text[:MAX_LINES]
+        texts = [_clean(text) for text in given] or [""]
+        if not self.enhanced:  # one at the beginning of the text is the same thing, and has one form only
+            enhanced, texts = _split_enhanced(self.code, texts)
+            object.__setattr__(self, "enhanced", enhanced)
+        object.__setattr__(self, "text", texts[0] if len(texts) == 1 else tuple(texts))
 
     @classmethod
     def parse(cls, lines: Sequence[bytes]) -> "Reply":
@@ -68,8 +72,7 @@ class Reply:
             raise ReplyError(f"codes differ between the lines of one answer, the first is {code}")
         if any(more != (index < len(parts)) for index, (_, more, _) in enumerate(parts, 1)):
             raise ReplyError("an answer that ends too early or too late")
-        enhanced, texts = _split_enhanced(code, [text for _, _, text in parts])
-        return cls(code, texts[0] if len(texts) == 1 else tuple(texts), enhanced)
+        return cls(code, tuple(text for _, _, text in parts))
 
     @property
     def positive(self) -> bool:

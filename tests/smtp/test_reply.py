@@ -78,6 +78,7 @@ def test_printing() -> None:
 
 
 @example(400, "4.0.0", False)
+@example(500, ("5.0.0", ""), False)
 @given(st.integers(200, 599), st.text() | st.lists(st.text(), max_size=150).map(tuple), st.booleans())
 def test_any_text_makes_legal_lines_that_read_back(code: int, text: str | tuple[str, ...], enhance: bool) -> None:
     reply = Reply(code, text, f"{code // 100}.7.123" if enhance and code // 100 != 3 else "")
@@ -87,6 +88,16 @@ def test_any_text_makes_legal_lines_that_read_back(code: int, text: str | tuple[
     again = Reply.parse(lines)
     assert again.code == code
     assert again.lines() == lines
+
+
+LOOKS_LIKE_A_CODE = st.from_regex(r"\A([245]\.\d\.\d ?)?[a-z ]{0,3}\Z")
+
+
+@given(st.integers(200, 599), LOOKS_LIKE_A_CODE | st.lists(LOOKS_LIKE_A_CODE, max_size=4).map(tuple))
+def test_a_code_at_the_beginning_of_the_text_is_the_enhanced_code(code: int, text: str | tuple[str, ...]) -> None:
+    lines = Reply(code, text).lines()
+    assert Reply.parse(lines).lines() == lines
+    assert Reply(550, "5.1.1 Unknown") == Reply(550, "Unknown", "5.1.1")
 
 
 @given(st.lists(st.binary(max_size=600) | st.binary(max_size=20).map(lambda text: b"250-" + text), max_size=5))
