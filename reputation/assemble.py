@@ -1,17 +1,32 @@
 """The composition root: builds an engine out of a configuration. The only module that knows every adapter."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from reputation.config import Settings, StoreSettings
+from reputation.config import SERVER_SCHEMES, Settings, StoreSettings
 from reputation.contracts import Store
 from reputation.engine import Engine
 from reputation.keys import organisational_domain
 from reputation.metrics import Metrics
+from reputation.store.address import StoreUrl
 from reputation.store.embedded import open_embedded
 from reputation.store.memory import MemoryStore
 from reputation.store.redis_store import RedisStore
+
+
+def check_store(settings: StoreSettings) -> None:
+    """Raise `ConfigError` when no store can be opened by these settings; asks nobody."""
+    if settings.url.partition(":")[0] in SERVER_SCHEMES:
+        StoreUrl.parse(settings.url)
+
+
+MOST_LOCAL_KEYS = 100_000
+"""What a process counts by itself while the store is away; about 2 kB each."""
+
+log = logging.getLogger("reputon.engine")
 
 
 async def open_store(settings: StoreSettings) -> Store:
@@ -20,26 +35,60 @@ async def open_store(settings: StoreSettings) -> Store:
     A server elsewhere is not asked yet: mail flows, as the rules say, while it is away.
     """
     scheme, _, rest = settings.url.partition(":")
-    timeout_seconds = max(1.0, settings.deadline_seconds)
+    deadline_seconds = settings.deadline_seconds
     if scheme == "memory":
         return MemoryStore()
     if scheme == "embedded":
-        return await open_embedded(Path(rest), prefix=settings.prefix, timeout_seconds=timeout_seconds)
-    return RedisStore(settings.url, prefix=settings.prefix, timeout_seconds=timeout_seconds)
+        return await open_embedded(Path(rest), prefix=settings.prefix, deadline_seconds=deadline_seconds)
+    return RedisStore(settings.url, prefix=settings.prefix, deadline_seconds=deadline_seconds)
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Engine]:
-    """An engine for as long as the block runs."""
+async def open_engine(
+    settings: Settings, metrics: Metrics | None = None, *, serving: bool = True
+) -> AsyncIterator[Engine]:
+    """An engine for as long as the block runs.
+
+    One that is `serving` counts as a process of the fleet, keeps its register up to date, and starts even if the store
+    is away; another one only asks, and raises `StoreError` then.
+    """
     organisational_domain("localhost")  # loads the public suffix list, which takes as long as many decisions
     store = await open_store(settings.store)
     try:
-        yield Engine(
+        engine = Engine(
             policy=settings.policy(),
             store=store,
+            fallback=MemoryStore(most_keys=MOST_LOCAL_KEYS),
             spelling=settings.spelling(),
             metrics=metrics,
-            deadline_seconds=settings.store.deadline_seconds,
+            never_ban=settings.never_ban(),
         )
+        if serving:
+            async with _served(engine):
+                yield engine
+        else:
+            await engine.registrar.refresh()
+            yield engine
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def _served(engine: Engine) -> AsyncIterator[None]:
+    """What runs beside an engine. The register is read before the first event, if it can be."""
+    await engine.registrar.start()
+    tasks = [asyncio.create_task(job.run(), name=type(job).__name__) for job in (engine.upkeep, engine.registrar)]
+    for task in tasks:
+        task.add_done_callback(_report)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """These jobs end when they are told to. One that ends otherwise must not do so in silence."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("%s has ended", task.get_name(), exc_info=error)

@@ -19,14 +19,23 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from reputation.charges import Charging
+from reputation.entries import Target, parse_protected
 from reputation.errors import ConfigError
 from reputation.events import Stage
-from reputation.keys import Dimension, Metric, Spelling
-from reputation.policy import REPLY_FIELDS, Mode, OnStoreFailure, Policy, Rule
+from reputation.keys import Dimension, Metric, Spelling, counted_dimension
+from reputation.policy import REPLY_FIELDS, Policy
+from reputation.rules import Accuracy, Mode, OnStoreFailure, Rule, parse_limit
 from reputation.verdict import Action
-from reputation.windows import Limit
 
-SERVER_SCHEMES = ("redis", "rediss", "unix")
+SERVER_SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+    "rediss+sentinel",
+)
 STORE_SCHEMES = (*SERVER_SCHEMES, "embedded", "memory")
 NEXT_HOP_SCHEMES = ("smtp", "lmtp", "maildir")
 FINAL_ANSWER_FACTOR = 10
@@ -47,6 +56,7 @@ def _store_url(text: str) -> str:
     if not colon or scheme not in STORE_SCHEMES:
         raise ValueError(
             "unknown kind of store: write redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH, "
+            "redis+cluster://HOST:PORT,HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/NAME, "
             "embedded:DIRECTORY or memory:"
         )
     if scheme == "embedded" and not rest:
@@ -58,8 +68,10 @@ def _store_url(text: str) -> str:
 
 def _check_server_url(scheme: str, text: str) -> None:
     parts = urlsplit(text)
+    hosts = parts.netloc.rpartition("@")[2].split(",") if scheme.partition("+")[2] else [parts.netloc]
     try:
-        reachable = bool(parts.path if scheme == "unix" else parts.hostname) and parts.port != 0
+        places = [urlsplit(f"//{host}") for host in hosts]
+        reachable = bool(parts.path) if scheme == "unix" else all(it.hostname and it.port != 0 for it in places)
     except ValueError:  # its text would show a part of the password
         reachable = False
     if not text.startswith(f"{scheme}://") or not reachable:
@@ -78,6 +90,12 @@ def _next_hop(text: str) -> str:
     return text
 
 
+def _countable(text: str) -> str:
+    if text in set(Metric) or counted_dimension(text) is not None:
+        return text
+    raise ValueError(f'"{text}" cannot be counted: write {", ".join(Metric)}, or distinct(DIMENSION)')
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -86,7 +104,7 @@ class StoreSettings(_Table):
     """``[store]``: where the counters are."""
 
     url: Annotated[str, AfterValidator(_store_url)] = "embedded:./data/valkey"
-    """redis://, rediss://, unix://, embedded:DIRECTORY, or memory: (this process alone)."""
+    """redis://, unix://, redis+cluster://, redis+sentinel:// (with TLS rediss...), embedded:DIRECTORY, or memory:"""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "rp"
     """What every key begins with; sites that share a server need different ones."""
     deadline_seconds: Annotated[float, Field(gt=0, le=60)] = 0.05
@@ -152,6 +170,24 @@ class SmtpSettings(_Table):
         return self.drain_seconds + FINAL_ANSWER_FACTOR * self.next_hop_timeout_seconds
 
 
+def _protected(text: str) -> str:
+    try:
+        parse_protected(text, Spelling())
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+class RegisterSettings(_Table):
+    """``[register]``: what operators may not put down."""
+
+    never_ban: Annotated[tuple[Annotated[str, AfterValidator(_protected)], ...], Field(strict=False)] = (
+        "127.0.0.0/8",
+        "::1",
+    )
+    """Networks and entities that no ban may touch: own relays, loopback."""
+
+
 class LogSettings(_Table):
     """``[log]``."""
 
@@ -169,8 +205,8 @@ class RuleSettings(_Table):
     """connect, helo, auth, mail, rcpt or data."""
     key: Annotated[tuple[Dimension, ...], Field(min_length=1)]
     """The dimension that is counted; several make one combined key."""
-    count: Metric
-    """connections, messages, recipients, bytes, invalid_recipients, ..."""
+    count: Annotated[str, AfterValidator(_countable)]
+    """connections, messages, recipients, bytes, invalid_recipients, ..., concurrent, or distinct(DIMENSION)."""
     limits: Annotated[tuple[str, ...], Field(min_length=1)]
     """Such as ["30/1m", "100/1h"]."""
     action: Action
@@ -179,8 +215,10 @@ class RuleSettings(_Table):
     """shadow only counts what enforce would have done."""
     charge: Charging = Charging.ACCEPTED
     """accepted: what was refused costs nothing; always: attempts cost too; never: only read."""
+    accuracy: Accuracy = Accuracy.STRICT
+    """strict: never more than the limit; interpolated: the oldest step of the window counts for its part only."""
     on_store_failure: OnStoreFailure = OnStoreFailure.ACCEPT
-    """accept or tempfail, while the counters cannot be asked."""
+    """accept, tempfail or local, while the counters cannot be asked."""
     reply: Annotated[str, Field(max_length=MAX_REPLY_LENGTH)] = ""
     """Text for the client, may begin with "451 4.7.1"; {retry_after}, {entity}, {limit}, ... are filled in."""
     delay_seconds: Annotated[float, Field(gt=0, le=240)] = 5.0
@@ -189,7 +227,7 @@ class RuleSettings(_Table):
     def rule(self) -> Rule:
         """The rule that the engine knows; raises `ConfigError` that names the key at fault."""
         try:
-            limits = tuple(Limit.parse(text) for text in self.limits)
+            limits = tuple(parse_limit(self.count, text) for text in self.limits)
         except ConfigError as error:
             raise ConfigError(f"limits: {error}") from None
         _check_reply(self.reply, self.action)
@@ -203,6 +241,7 @@ class Settings(_Table):
     store: StoreSettings = StoreSettings()
     keys: KeySettings = KeySettings()
     smtp: SmtpSettings = SmtpSettings()
+    register_table: RegisterSettings = Field(default=RegisterSettings(), alias="register")
     log: LogSettings = LogSettings()
     rule: Annotated[tuple[RuleSettings, ...], Field(strict=False)] = ()
 
@@ -217,6 +256,10 @@ class Settings(_Table):
             if Dimension.SUBJECT in settings.key and not self.keys.subject_key:
                 raise ConfigError(f'[[rule]] "{settings.name}" key: counting subjects needs keys.subject_key')
         return Policy(rules=tuple(rules), tracked=frozenset(self.keys.tracked))
+
+    def never_ban(self) -> tuple[Target, ...]:
+        """What must not be banned."""
+        return tuple(parse_protected(text, self.spelling()) for text in self.register_table.never_ban)
 
     def spelling(self) -> Spelling:
         """How addresses become ids."""
@@ -275,6 +318,7 @@ def load(path: Path) -> Settings:
         raise ConfigError("\n".join(lines)) from None
     try:
         settings.policy()
+        settings.never_ban()
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return settings
@@ -299,7 +343,7 @@ def _dotted(parts: Iterable[str | int]) -> str:
 
 def effective(settings: Settings) -> dict[str, Any]:
     """The configuration in force, defaults included, as plain values without its secrets."""
-    tables = settings.model_dump(mode="json")
+    tables = settings.model_dump(mode="json", by_alias=True)
     tables["store"]["url"] = without_password(settings.store.url)
     if settings.keys.subject_key:
         tables["keys"]["subject_key"] = "***"

@@ -3,13 +3,13 @@
 One suite, ``tests/contracts``, runs against every implementation of a Protocol.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from reputation.charges import Answer, Charge, Receipt
 from reputation.keys import Entity, Key
-from reputation.windows import Window
+from reputation.windows import MICROSECONDS, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,23 +26,137 @@ class Series:
     """(start in seconds since the epoch, units), oldest first."""
 
 
-class Store(Protocol):
-    """Shared counters. See `reputation.charges` for what a decision is, `reputation.windows` for how it counts.
+class Sketch(NamedTuple):
+    """About how many different members a key has had."""
 
-    Every method raises `StoreUnavailable` or `StoreMisuse`, and nothing else of its library's.
-    `now_us` is for tests and replays; without it the store's own clock rules.
+    key: Key
+    last_hour: int
+    """In the running hour and the one before."""
+    last_day: int
+
+
+class Board(NamedTuple):
+    """A leaderboard: who had the most of a metric in a window, in stretches of time."""
+
+    dimension: str
+    metric: str
+    window: Window
+
+    @property
+    def stretch_us(self) -> int:
+        """How long one stretch of the board is: fine enough to ask about the past."""
+        return min(self.window.seconds, 3_600) * MICROSECONDS
+
+    def spelled(self, prefix: str) -> str:
+        """Its key in the store."""
+        return f"{prefix}:{{top:{self.dimension}:{self.metric}:{self.window.seconds}}}:board"
+
+
+MAX_REGISTERED = 100_000
+"""Entries of the register; of which each process holds a copy in its memory."""
+
+
+class Texts(NamedTuple):
+    """What a process has to know to have the whole register: entries by their ids, as JSON."""
+
+    now_us: int
+    """The store's time, microseconds since the epoch."""
+    version: int
+    """What the register is at now; 0 for one that nothing was ever put into."""
+    whole: bool
+    """Whether this is everything, and not what has changed since the version that was asked about."""
+    texts: Mapping[str, str]
+    """id -> JSON; "" for what was struck."""
+
+
+class RegisterStore(Protocol):
+    """What operators have put down (`reputation.entries`), as texts that the store does not look into.
+
+    Each change has a line in an audit, and makes a new version: the store's time of it in microseconds, or a little
+    more. An entry leaves by itself, with a line of its own, when its time is over. Errors and `now_us` as in `Store`.
     """
 
-    async def decide(self, charges: Sequence[Charge], *, now_us: int | None = None) -> Answer:
-        """Read all meters, and charge all of them or none, in one round trip."""
+    async def enter(
+        self, id: str, entry_json: str, *, expires_us: int | None, line: str, now_us: int | None = None
+    ) -> int:
+        """Put an entry down, in place of one with its id; the new version. `StoreMisuse` beyond `MAX_REGISTERED`."""
+        ...
+
+    async def strike(self, id: str, line: str, *, now_us: int | None = None) -> int:
+        """Take an entry out; the new version, or 0 when there was none."""
+        ...
+
+    async def entries(self, known_version: int, *, now_us: int | None = None) -> Texts:
+        """What has changed since a version; everything, where that cannot be told (0 is no version)."""
+        ...
+
+    async def audit(self, n: int) -> Sequence[tuple[int, str]]:
+        """The latest lines, latest first, each with its time in microseconds."""
+        ...
+
+    def changes(self) -> AsyncGenerator[None, None]:
+        """Yields soon after each change, several at once as one, for as long as it is iterated; raises nothing.
+
+        Changes can be missed: it yields, too, whenever it begins to listen (anew), and ``entries`` knows.
+        """
+        ...
+
+
+class Store(RegisterStore, Protocol):
+    """Shared counters. See `reputation.charges` for what a decision is, `reputation.windows` for how it counts.
+
+    Every method raises `StoreUnavailable` or `StoreMisuse`, and nothing else of its library's, and none takes longer
+    than the deadline that the store was made with. `now_us` is for tests and replays; without it the store's own
+    clock rules.
+    """
+
+    @property
+    def whole(self) -> bool:
+        """Whether all servers of the store answer, as far as is known."""
+        ...
+
+    async def decide(self, charges: Sequence[Charge], *, token: str = "", now_us: int | None = None) -> Answer:
+        """Read all meters, and charge all of them or none, in one round trip.
+
+        A `token` names what is counted: a key that was charged for it lately is not charged again, and is not over
+        for it.
+        """
         ...
 
     async def refund(self, receipt: Receipt) -> None:
         """Give back what was charged, as far as it is still inside its windows."""
         ...
 
+    async def renew(self, key: Key, members: Sequence[str], window: Window, *, now_us: int | None = None) -> int:
+        """Prolong leases by their window; how many were still held."""
+        ...
+
+    async def saw(self, key: Key, members: Sequence[str], *, now_us: int | None = None) -> None:
+        """Put members into the estimate of how many different ones a key has; the key is none that is charged."""
+        ...
+
+    async def sketches(self, keys: Sequence[Key], *, now_us: int | None = None) -> Sequence[Sketch]:
+        """How many different members some keys of one entity have had."""
+        ...
+
     async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
         """Everything that is counted about `entity` now; windows that hold nothing are left out."""
+        ...
+
+    async def counts(self, keys: Sequence[Key], window: Window, *, now_us: int | None = None) -> Sequence[int]:
+        """The entities' own counts of some keys in one window, now."""
+        ...
+
+    async def offer(self, board: Board, counts: Mapping[str, int], *, now_us: int | None = None) -> None:
+        """Put candidates (id -> count) on a leaderboard; each stands there with the most that it had."""
+        ...
+
+    async def board(self, board: Board, n: int, *, at_us: int | None = None) -> Sequence[tuple[str, int]]:
+        """The (id, count) with the most, at a moment of the last two days; for now, candidates to be counted anew."""
+        ...
+
+    async def beat(self, process: str, lifetime_seconds: float) -> int:
+        """Say that a process lives; how many do."""
         ...
 
     async def ping(self) -> str:

@@ -1,38 +1,45 @@
 """The main path: an event goes in, a verdict comes out.
 
-    event -> entities -> charges -> store -> answer -> verdict
+    event -> entities -> (the register: refused, exempt?) -> charges -> store -> answer -> verdict
 
-`Engine.judge` is that line, and takes one round trip to the store. `Engine.learn` counts what somebody found out
+`Engine.judge` is that line, and takes one round trip to the store; what operators have put down is in memory
+(`reputation.registrar`), so that whoever is banned costs none. `Engine.learn` counts what somebody found out
 later, `Engine.refund` gives back what an event was charged that came to nothing, and `Engine.explain`
-asks what would happen now without counting anything.
+asks what would happen now without counting anything. `Engine.upkeep` and `Engine.registrar` run beside them.
 
-When the store gives no answer within the deadline, the verdict is what the rules that apply say for that case
-(`on_store_failure`), and the first and last such moment are logged, once each. Nothing is asked twice:
-a call that timed out may have been carried out.
+When the store gives no answer within its deadline, or only about some keys, the verdict is what the rules that apply
+say for that case (`on_store_failure`): accept, tempfail, or count in this process against its share of the limit. The
+first and the last such moment are logged, once each. Nothing is asked twice: a call that timed out may have been
+carried out.
 
 Does not do: SMTP (the front ends), Redis (the store), any I/O of its own.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from reputation.charges import Answer, Charge
+from reputation.charges import Answer, Charge, Kind
 from reputation.clock import Clock, SystemClock
-from reputation.contracts import Series, Store
+from reputation.contracts import Board, Series, Store
+from reputation.denials import Denials
+from reputation.entries import DEFAULT_NEVER_BAN, Entry, Target
 from reputation.errors import StoreError, StoreUnavailable
-from reputation.events import Event, Outcome
-from reputation.keys import Entity, Spelling, entities_of
+from reputation.events import Disconnect, Event, Outcome
+from reputation.keys import Entities, Entity, Key, Spelling, entities_of
 from reputation.metrics import Metrics
+from reputation.overrides import overridden
 from reputation.policy import Policy
-from reputation.verdict import Verdict
+from reputation.register import Standing
+from reputation.registrar import Registrar
+from reputation.upkeep import Upkeep
+from reputation.verdict import Action, Reason, Verdict
+from reputation.windows import Window
 
-DEFAULT_DEADLINE_SECONDS = 0.05
-ASKING = 16
-"""Calls to the store that are under way at once. Further ones wait for their turn before their deadline begins."""
+TOP_CANDIDATES = 5
+"""Candidates that are counted anew for each row that was asked for."""
 
 log = logging.getLogger("reputon.engine")
 
@@ -46,99 +53,186 @@ class Explanation:
     entity: Entity
     verdict: Verdict
     series: tuple[Series, ...]
+    entries: tuple[Entry, ...] = ()
+    """Of the register: about the entity, the networks around it, and its domain."""
 
 
 class Engine:
-    """Judges events by a policy over a store of counters. Safe to share among all tasks of one event loop."""
+    """Judges events by a policy over a store of counters. Safe to share among all tasks of one event loop.
+
+    `fallback` is the store of this process alone, for rules that count locally while the shared one is away.
+    """
 
     def __init__(
         self,
         *,
         policy: Policy,
         store: Store,
+        fallback: Store | None = None,
         spelling: Spelling | None = None,
         metrics: Metrics | None = None,
         clock: Clock | None = None,
-        deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
+        never_ban: Sequence[Target] = DEFAULT_NEVER_BAN,
     ) -> None:
         self.policy = policy
+        self._exempt = replace(policy, rules=())
         self.spelling = spelling or Spelling()
         self.metrics = metrics or Metrics()
+        self.upkeep = Upkeep(store, self.metrics)
         self._store = store
+        self._fallback = fallback
         self._clock = clock or SystemClock()
-        self._deadline_seconds = deadline_seconds
-        self._turns = asyncio.Semaphore(ASKING)
+        self._denials = Denials()
+        self.registrar = Registrar(
+            store, policy, self.metrics, self._clock, never_ban=never_ban, on_new_limits=self._denials.clear
+        )
         self._watch = _StoreWatch(self.metrics, self._clock)
 
     async def judge(self, event: Event) -> Verdict:
         """What to do about `event`. Never raises for a store that is away."""
         started = self._clock.monotonic()
         entities = entities_of(event, self.spelling)
-        charges = self.policy.charges_for(event, entities)
-        answer = await self._ask(charges)
-        verdict = self.policy.fallback(charges) if answer is None else self.policy.decide(charges, answer)
-        self._count(event, verdict, self._clock.monotonic() - started)
+        standing = self.registrar.register.standing(entities, event.session.client, self.registrar.time_at(started))
+        verdict = standing.refusal_at(event.stage)
+        if verdict is None:
+            verdict = await self._counted(event, entities, standing, started)
+        if not verdict.denied:
+            self.upkeep.saw(self.policy.sketched(event, entities))
+        if isinstance(event, Disconnect):
+            await self._release(event)
+        self.metrics.count(event.stage, verdict.action, verdict.reason, self._clock.monotonic() - started)
+        for name in {finding.rule for finding in verdict.findings if finding.reading.over}:
+            self.metrics.rule_over.labels(name, self.policy.rule(name).mode).inc()
         return verdict
+
+    async def _counted(self, event: Event, entities: Entities, standing: Standing, now: float) -> Verdict:
+        """The verdict by what is counted; whoever is exempt from rules is counted all the same."""
+        if standing.allow is not None:
+            verdict = await self._decided(event, self._exempt.charges_for(event, entities))
+            return replace(verdict, reason=Reason.ALLOWLISTED, entry=standing.allow.id)
+        charges = self._overridden(self.policy.charges_for(event, entities), now)
+        recalled = None if _token(event) else self._denials.recall(charges, now)
+        return await self._decided(event, charges) if recalled is None else recalled
+
+    def _overridden(self, charges: tuple[Charge, ...], now: float) -> tuple[Charge, ...]:
+        register = self.registrar.register
+        return overridden(charges, register, self.registrar.time_at(now)) if register.has_overrides else charges
+
+    async def _decided(self, event: Event, charges: Sequence[Charge]) -> Verdict:
+        """Ask the store, and remember what is worth it."""
+        answer = await self._asked("decide", self._store.decide(charges, token=_token(event))) if charges else Answer()
+        if answer is None:
+            return await self._without(charges)
+        verdict = self.policy.decide(answer)
+        if answer.missing:
+            missing = [charges[index] for index in sorted(answer.missing)]
+            self._watch.failed("decide", StoreUnavailable(f"no answer about {len(missing)} of {len(charges)} counters"))
+            verdict = await self._completed(verdict, missing)
+        self.upkeep.note(answer)
+        self.upkeep.hold(event.session.id, answer)
+        if verdict.denied and self.policy.is_cacheable(verdict.rule):
+            self._denials.remember(verdict, self._clock.monotonic())
+        return verdict
+
+    async def _without(self, charges: Sequence[Charge]) -> Verdict:
+        """The verdict about charges that the store said nothing about."""
+        verdict = self.policy.fallback(charges)
+        local = self.policy.local_charges(charges, self.upkeep.live) if self._fallback is not None else ()
+        if local and self._fallback is not None and not verdict.denied:
+            counted = self.policy.decide(await self._fallback.decide(local))
+            if counted.action in (Action.REJECT, Action.DISCARD):  # the share is a guess: nothing is refused for good
+                counted = replace(counted, action=Action.TEMPFAIL, reply="")
+            return counted if counted.denied else verdict
+        return verdict
+
+    async def _completed(self, verdict: Verdict, missing: Sequence[Charge]) -> Verdict:
+        """A verdict about some keys, with what the rules of the missing ones say."""
+        fallback = await self._without(missing)
+        if fallback.action.severity <= verdict.action.severity:
+            unheard = verdict.action is Action.ACCEPT and any(charge.plan.scoped for charge in missing)
+            return replace(verdict, reason=Reason.STORE_UNAVAILABLE) if unheard else verdict
+        if fallback.denied:
+            await self.refund(verdict)
+        return fallback
+
+    async def _release(self, event: Disconnect) -> None:
+        if leases := self.upkeep.let_go(event.session.id):
+            await self._asked("release", self._store.refund(leases))
 
     async def learn(self, outcome: Outcome) -> None:
         """Count feedback on an event against whoever sent it. Lost when the store is away, and counted as lost."""
         self.metrics.outcomes.labels(outcome.kind).inc()
-        charges = self.policy.charges_of_outcome(outcome.kind, entities_of(outcome.event, self.spelling))
-        if charges:
-            await self._within_deadline("learn", partial(self._store.decide, charges))
+        entities = entities_of(outcome.event, self.spelling)
+        charges = self._overridden(self.policy.charges_of_outcome(outcome.kind, entities), self._clock.monotonic())
+        if charges and (answer := await self._asked("learn", self._store.decide(charges))) is not None:
+            self.upkeep.note(answer)
 
     async def refund(self, *verdicts: Verdict) -> None:
-        """Give back what these verdicts charged. Where the store is away, the charge ages out with its window."""
-        for receipt in [verdict.receipt for verdict in verdicts if verdict.receipt is not None]:
-            await self._within_deadline("refund", partial(self._store.refund, receipt))
-            if self._watch.down:  # or each of a thousand recipients would wait for the deadline anew
-                break
+        """Give back what these verdicts charged. Where the store is away, the charge ages out with its window.
+
+        Leases stay: they end with the session.
+        """
+        receipts = [
+            tuple(given for given in verdict.receipt if given.charge.plan.kind is not Kind.LEASES)
+            for verdict in verdicts
+        ]
+        # All at once, or each of a thousand recipients would wait for the deadline anew.
+        await asyncio.gather(*(self._asked("refund", self._store.refund(receipt)) for receipt in receipts if receipt))
 
     async def explain(self, entity: Entity) -> Explanation:
         """What is counted about `entity`, and what one more event of it would get; charges nothing.
 
         Raises `StoreError` when the store does not answer: an operator wants to know.
         """
-        charges = self.policy.charges_to_explain(entity)
-        answer = await self._store.decide(charges) if charges else Answer(allowed=True, at_us=0, readings=())
-        series = await self._store.series(entity)
-        return Explanation(entity=entity, verdict=self.policy.decide(charges, answer), series=tuple(series))
+        register, now = self.registrar.register, self._clock.monotonic()
+        charges = self._overridden(self.policy.charges_to_explain(entity), now)
+        answer = await self._store.decide(charges) if charges else Answer()
+        return Explanation(
+            entity=entity,
+            verdict=register.standing_of(entity, self.registrar.time_at(now)).applied(self.policy.decide(answer)),
+            series=tuple(await self._store.series(entity)),
+            entries=register.about(entity, self.registrar.time_at(now)),
+        )
 
-    async def _ask(self, charges: Sequence[Charge]) -> Answer | None:
-        if not charges:
-            return Answer(allowed=True, at_us=0, readings=())
-        return await self._within_deadline("decide", partial(self._store.decide, charges))
+    async def top(
+        self, dimension: str, metric: str, window: Window, n: int, *, at: float | None = None
+    ) -> list[tuple[Entity, int]]:
+        """Who has the most of `metric` in `window`, the most first.
 
-    async def _within_deadline(self, call: str, ask: Callable[[], Awaitable[T]]) -> T | None:
-        """The store's answer, None when there is none in time.
-
-        The deadline is the store's: a crowd of our own that waits for its turn is no store that is away, and
-        must not pass unlimited. While the store is down nobody waits for a turn.
+        Of now, counted exactly, or of a time of the last two days: `at`, in seconds since the epoch. The count of
+        then is the most within the stretch of the board that it falls into. Raises `StoreError` when the store does
+        not answer.
         """
-        if self._watch.down and self._turns.locked():
-            self._watch.failed(call, StoreUnavailable("the store is down, and others are asking it already"))
-            return None
+        board = Board(dimension, metric, window)
+        if at is not None:
+            rows = await self._store.board(board, n, at_us=int(at * 1_000_000))
+            return [(Entity(dimension, id), count) for id, count in rows]
+        candidates = [Entity(dimension, id) for id, _ in await self._store.board(board, TOP_CANDIDATES * n)]
+        counts = await self._store.counts([Key(entity, metric) for entity in candidates], window)
+        ranked = sorted(zip(candidates, counts, strict=True), key=lambda row: row[1], reverse=True)
+        return [(entity, count) for entity, count in ranked[:n] if count]
+
+    async def _asked(self, call: str, awaitable: Awaitable[T]) -> T | None:
+        """The store's answer, or None when there was none."""
         try:
-            async with self._turns, asyncio.timeout(self._deadline_seconds):
-                result = await ask()
-        except TimeoutError:
-            self._watch.failed(call, StoreUnavailable(f"no answer within {self._deadline_seconds:g} s"))
+            result = await awaitable
         except StoreError as error:
             self._watch.failed(call, error)
-        else:
+            return None
+        if self._watch.down and self._store.whole:
             self._watch.answered()
-            return result
-        return None
+        return result
 
-    def _count(self, event: Event, verdict: Verdict, seconds: float) -> None:
-        self.metrics.verdicts.labels(event.stage, verdict.action, verdict.reason).inc()
-        self.metrics.decision_seconds.observe(seconds)
-        for name in {finding.rule for finding in verdict.findings if finding.reading.over}:
-            self.metrics.rule_over.labels(name, self.policy.rule(name).mode).inc()
+
+def _token(event: Event) -> str:
+    return getattr(event, "token", "")
 
 
 class _StoreWatch:
-    """Whether the store answers: counts each failure, logs each change of state once."""
+    """Whether the store answers: counts each failure, logs each change of state once.
+
+    While one server of a cluster is away the store is down, however often the others answer.
+    """
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics
@@ -149,7 +243,7 @@ class _StoreWatch:
 
     @property
     def down(self) -> bool:
-        """Whether the last call failed."""
+        """Whether a call has failed since the store was whole."""
         return self._failed_at is not None
 
     def failed(self, call: str, error: StoreError) -> None:
@@ -161,8 +255,7 @@ class _StoreWatch:
             log.warning("store down: %s; rules act as their on_store_failure says", error)
 
     def answered(self) -> None:
-        if self._failed_at is None:
-            return
+        assert self._failed_at is not None
         seconds = self._clock.monotonic() - self._failed_at
         log.warning("store back after %.1f s, %d calls had failed", seconds, self._failures)
         self._failed_at, self._failures = None, 0

@@ -79,6 +79,8 @@ class Mail:
     """The reverse-path as it was given, without angle brackets; `NULL_SENDER` for ``<>``."""
     declared_bytes: int = 0
     """The SIZE parameter (RFC 1870), 0 when none was given."""
+    token: str = ""
+    """Names what is sent, the same when it is tried again or asked about twice; empty when nothing does."""
     stage: Stage = field(default=Stage.MAIL, init=False)
 
 
@@ -89,6 +91,8 @@ class Rcpt:
     session: Session
     sender: str
     recipient: str
+    token: str = ""
+    """Names what is sent, the same when it is tried again or asked about twice; empty when nothing does."""
     stage: Stage = field(default=Stage.RCPT, init=False)
 
 
@@ -101,6 +105,8 @@ class Data:
     recipients: tuple[str, ...]
     message_bytes: int
     subject: str = ""
+    token: str = ""
+    """Names what is sent, the same when it is tried again or asked about twice; empty when nothing does."""
     stage: Stage = field(default=Stage.DATA, init=False)
 
 
@@ -121,6 +127,8 @@ class OutcomeKind(StrEnum):
     UNKNOWN_RECIPIENT = "unknown-recipient"
     """The next hop does not know the recipient (a permanent 5.1.x answer, RFC 3463)."""
     AUTH_FAILED = "auth-failed"
+    HAM = "ham"
+    """A person or a filter has said that it is wanted."""
     SPAM = "spam"
     MALWARE = "malware"
     BOUNCE = "bounce"

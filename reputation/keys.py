@@ -34,13 +34,15 @@ here and get their values with the look-ups.
 """
 
 import hashlib
+import inspect
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Network, ip_address
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import idna
@@ -53,6 +55,8 @@ MAX_ID_LENGTH = 200
 MAX_SUBJECT_LENGTH = 1_000
 """What lies beyond is not looked at; a line of a message ends at 998 (RFC 5322 section 2.1.1)."""
 CACHED_DOMAINS = 65_536
+CACHED_ENTITIES = 16_384
+MAX_CACHED_LENGTH = 320
 
 
 class Dimension(StrEnum):
@@ -87,10 +91,10 @@ class Metric(StrEnum):
     MALWARE = "malware"
     BOUNCES = "bounces"
     COMPLAINTS = "complaints"
+    CONCURRENT = "concurrent"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Entity:
+class Entity(NamedTuple):
     """One value of one dimension, or of several joined by ``+``: what a limit is held against.
 
     >>> str(Entity("sender", "alice@example.com"))
@@ -104,16 +108,40 @@ class Entity:
         return f"{self.dimension}:{self.id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One counter: a metric of an entity."""
 
     entity: Entity
-    metric: Metric
+    metric: str
+    """A `Metric`, ``distinct(DIMENSION)``, or `EVIDENCE`."""
+    scope: str = ""
+    """The rule that the counter belongs to alone; empty where it has meters of several."""
 
     def spelled(self, prefix: str) -> str:
         """The key in the store. Everything between the braces decides the cluster slot."""
-        return f"{prefix}:{{{self.entity.dimension}:{self.entity.id}}}:{self.metric}"
+        (dimension, id), metric, scope = self
+        # Joined, because formatting a StrEnum takes three times as long.
+        name = "".join((prefix, ":{", dimension, ":", id, "}:", metric))  # noqa: FLY002 - see above
+        return f"{name}:{scope}" if scope else name
+
+
+EVIDENCE = "evidence"
+_DISTINCT = re.compile(r"distinct\((\w+)\)")
+
+
+def distinct(of: "Dimension") -> str:
+    """The metric that counts different values of a dimension.
+
+    >>> distinct(Dimension.RECIPIENT), counted_dimension("distinct(recipient)"), counted_dimension("messages")
+    ('distinct(recipient)', <Dimension.RECIPIENT: 'recipient'>, None)
+    """
+    return f"distinct({of})"
+
+
+def counted_dimension(metric: str) -> "Dimension | None":
+    """The dimension whose different values a metric counts; None for a metric of another kind."""
+    match = _DISTINCT.fullmatch(metric)
+    return Dimension(match[1]) if match and match[1] in set(Dimension) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,35 +159,71 @@ Entities = Mapping[Dimension, Entity]
 
 def entities_of(event: Event, spelling: Spelling) -> dict[Dimension, Entity]:
     """The entities that `event` is about, one per dimension that is known at its stage."""
-    session = event.session
-    ids = {
-        Dimension.IP: network_id(session.client, v4=32, v6=64),
-        Dimension.PREFIX: network_id(session.client, v4=24, v6=48),
-        Dimension.HELO: escaped(canonical_domain(session.helo)),
-        Dimension.USER: escaped(canonical_address(session.user, "")),
-    }
-    match event:
-        case Mail(sender=sender):
-            _put_address(ids, Dimension.SENDER, Dimension.SENDER_DOMAIN, sender, spelling)
-        case Rcpt(sender=sender, recipient=recipient):
-            _put_address(ids, Dimension.SENDER, Dimension.SENDER_DOMAIN, sender, spelling)
-            _put_address(ids, Dimension.RECIPIENT, Dimension.RECIPIENT_DOMAIN, recipient, spelling)
-        case Data(sender=sender, subject=subject):
-            _put_address(ids, Dimension.SENDER, Dimension.SENDER_DOMAIN, sender, spelling)
-            ids[Dimension.SUBJECT] = subject_id(subject, spelling.subject_key)
-        case Connect() | Disconnect():
-            del ids[Dimension.HELO]
-        case _:
-            pass
-    return {dimension: Entity(dimension, id) for dimension, id in ids.items() if id}
+    session, separator = event.session, spelling.subaddress_separator
+    found = dict(_entities_of_client(session.client))
+    if session.helo and not isinstance(event, Connect | Disconnect):
+        found.update(_remembered(_entities_of_helo, session.helo))
+    if session.user:
+        found.update(_remembered(_entities_of_user, session.user))
+    if isinstance(event, Mail | Rcpt | Data):
+        found.update(_remembered(_entities_of_sender, event.sender, separator))
+    if isinstance(event, Rcpt):
+        found.update(_remembered(_entities_of_recipient, event.recipient, separator))
+    if isinstance(event, Data) and (id := subject_id(event.subject, spelling.subject_key)):
+        found[Dimension.SUBJECT] = Entity(Dimension.SUBJECT, id)
+    return found
 
 
-def _put_address(
-    ids: dict[Dimension, str], whole: Dimension, domain: Dimension, address: str, spelling: Spelling
-) -> None:
-    canonical = canonical_address(address, spelling.subaddress_separator)
-    ids[whole] = escaped(canonical)
-    ids[domain] = escaped(organisational_domain(canonical.rpartition("@")[2])) if "@" in canonical else ""
+Pairs = tuple[tuple[Dimension, Entity], ...]
+
+
+def _remembered(entities: Callable[..., Pairs], text: str, *arguments: str) -> Pairs:
+    """Entities out of a cache. What is longer than an address may be (RFC 5321 section 4.5.3.1) is not kept there."""
+    if len(text) > MAX_CACHED_LENGTH:
+        entities = inspect.unwrap(entities)
+    return entities(text, *arguments)
+
+
+@lru_cache(maxsize=CACHED_ENTITIES)
+def _entities_of_client(client: ClientAddress) -> Pairs:
+    return _pairs(
+        {
+            Dimension.IP: network_id(client, v4=32, v6=64),
+            Dimension.PREFIX: network_id(client, v4=24, v6=48),
+        }
+    )
+
+
+@lru_cache(maxsize=CACHED_ENTITIES)
+def _entities_of_helo(helo: str) -> Pairs:
+    return _pairs({Dimension.HELO: escaped(canonical_domain(helo))})
+
+
+@lru_cache(maxsize=CACHED_ENTITIES)
+def _entities_of_user(user: str) -> Pairs:
+    return _pairs({Dimension.USER: escaped(canonical_address(user, ""))})
+
+
+@lru_cache(maxsize=CACHED_ENTITIES)
+def _entities_of_sender(address: str, separator: str) -> Pairs:
+    return _entities_of_address(Dimension.SENDER, Dimension.SENDER_DOMAIN, address, separator)
+
+
+@lru_cache(maxsize=CACHED_ENTITIES)
+def _entities_of_recipient(address: str, separator: str) -> Pairs:
+    return _entities_of_address(Dimension.RECIPIENT, Dimension.RECIPIENT_DOMAIN, address, separator)
+
+
+def _entities_of_address(whole: Dimension, domain: Dimension, address: str, separator: str) -> Pairs:
+    canonical = canonical_address(address, separator)
+    ids = {whole: escaped(canonical)}
+    if "@" in canonical:
+        ids[domain] = escaped(organisational_domain(canonical.rpartition("@")[2]))
+    return _pairs(ids)
+
+
+def _pairs(ids: Mapping[Dimension, str]) -> Pairs:
+    return tuple((dimension, Entity(dimension, id)) for dimension, id in ids.items() if id)
 
 
 def composite(entities: Entities, dimensions: Sequence[Dimension]) -> Entity | None:
@@ -186,8 +250,10 @@ def network_id(client: ClientAddress, *, v4: int, v6: int) -> str:
     """
     # An IPv4 client on a dual-stack socket is an IPv4 client: RFC 4291 section 2.5.5.2.
     mapped = client if isinstance(client, IPv4Address) else client.ipv4_mapped
+    if mapped is not None and v4 == 32:
+        return str(mapped)
     if mapped is not None:
-        return str(mapped) if v4 == 32 else str(IPv4Network((mapped, v4), strict=False))
+        return f"{IPv4Address(int(mapped) >> 32 - v4 << 32 - v4)}/{v4}"
     return str(IPv6Network((int(client), v6), strict=False))
 
 

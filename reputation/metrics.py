@@ -24,6 +24,11 @@ class Metrics:
             ["call", "error"],
             registry=self.registry,
         )
+        self.register_entries = Gauge("reputon_register_entries", "Entries in force or waiting", registry=self.registry)
+        self.register_unreadable = Gauge(
+            "reputon_register_unreadable", "Entries of the register that cannot be read", registry=self.registry
+        )
+        self._bound: dict[tuple[str, str, str], Counter] = {}
         self.store_up = Gauge("reputon_store_up", "1 while the counter store answers", registry=self.registry)
         self.decision_seconds = Histogram(
             "reputon_decision_seconds",
@@ -40,3 +45,11 @@ class Metrics:
             "reputon_smtp_messages", "Messages by what became of them", ["result"], registry=self.registry
         )
         self.errors = Counter("reputon_smtp_errors", "Sessions' own errors, answered with 451", registry=self.registry)
+
+    def count(self, stage: str, action: str, reason: str, seconds: float) -> None:
+        """Count a verdict. The labelled counter is kept, because finding it takes longer than counting."""
+        bound = self._bound.get((stage, action, reason))
+        if bound is None:
+            bound = self._bound[stage, action, reason] = self.verdicts.labels(stage, action, reason)
+        bound.inc()
+        self.decision_seconds.observe(seconds)

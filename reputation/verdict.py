@@ -7,7 +7,7 @@ stable word, and the same word appears in the reply, the log line, the header, t
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reputation.charges import Receipt
+from reputation.charges import Answer, Receipt, receipt_of
 from reputation.keys import Entity, Metric
 from reputation.windows import Reading
 
@@ -46,6 +46,12 @@ class Reason(StrEnum):
     """A rule in force had no room."""
     STORE_UNAVAILABLE = "store-unavailable"
     """The counters could not be asked; the action is the rules' `on_store_failure`."""
+    BANNED = "banned"
+    """An operator has banned something of the event."""
+    BLOCKLISTED = "blocklisted"
+    """Something of the event is on the list "block"."""
+    ALLOWLISTED = "allowlisted"
+    """Something of the event is on the list "allow": no rule was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +60,17 @@ class Finding:
 
     rule: str
     entity: Entity
-    metric: Metric
+    metric: str
     reading: Reading
 
     def __str__(self) -> str:
-        return f"{self.rule} {self.entity} {self.metric} {self.reading.count} of {self.reading.limit}"
+        return f"{self.rule} {self.entity} {self.metric} {self.reading.count} of {self.limit}"
+
+    @property
+    def limit(self) -> str:
+        """The limit as it is written in the rule: `concurrent` has a plain number of sessions."""
+        limit = self.reading.limit
+        return str(limit.count) if limit and self.metric == Metric.CONCURRENT else str(limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +81,8 @@ class Verdict:
     reason: Reason
     rule: str = ""
     """The rule that decided; empty when none did."""
+    entry: str = ""
+    """The entry of the register that decided (`reputation.entries`); empty when none did."""
     reply: str = ""
     """Text for the client, without an SMTP code; empty for the front end's own words."""
     retry_after_seconds: float = 0.0
@@ -79,7 +93,13 @@ class Verdict:
     """Rules in shadow mode that would have acted."""
     findings: tuple[Finding, ...] = ()
     """The readings of all rules that applied; those of `rule` first."""
-    receipt: Receipt | None = None
+    answer: Answer | None = None
+    """What the store said; None where it was not asked, or did not answer."""
+
+    @property
+    def receipt(self) -> Receipt:
+        """What was charged for the event, so that it can be given back."""
+        return () if self.answer is None else receipt_of(self.answer)
 
     @property
     def denied(self) -> bool:

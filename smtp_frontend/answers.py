@@ -3,6 +3,8 @@
 A verdict's action becomes a code by the stage at which it was given (`CODES`). A rule may bring its own code in
 its `reply` ("550 5.1.1 User unknown"); the configuration has checked that it fits the action.
 
+Whoever is banned hears that, and what of him is; why, and for how long, is for the operators' log.
+
 What goes wrong on our side is always 4xx and always the same words: the sender learns nothing about
 us, and comes back.
 """

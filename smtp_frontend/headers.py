@@ -96,8 +96,10 @@ def verdict_field(verdict: Verdict, tags: tuple[str, ...], id: str) -> bytes:
             f"rule={finding.rule}",
             f"key={ascii_only(str(finding.entity))[:MAX_KEY_LENGTH]}",
             f"count={finding.reading.count}",
-            f"limit={finding.reading.limit}",
+            f"limit={finding.limit}",
         ]
+    if verdict.entry:
+        words.append(f"entry={ascii_only(verdict.entry)[:MAX_KEY_LENGTH]}")
     if tags:
         words.append(f"tags={','.join(tags)}")
     words.append(f"id={id}")

@@ -22,6 +22,7 @@ def verdict(event: Event, given: Verdict, held_seconds: float = 0.0) -> None:
         "action": given.action,
         "reason": given.reason,
         "rule": given.rule,
+        "entry": given.entry,
         **_reading(given),
         "would": ",".join(given.would),
         "tags": ",".join(given.tags),
@@ -43,7 +44,7 @@ def _reading(given: Verdict) -> dict[str, object]:
     finding = given.deciding
     if finding is None:
         return {}
-    fields = {"key": finding.entity, "count": finding.reading.count, "limit": finding.reading.limit}
+    fields = {"key": finding.entity, "count": finding.reading.count, "limit": finding.limit}
     if given.retry_after_seconds:
         fields["retry_after"] = f"{given.retry_after_seconds:.1f}"
     return fields

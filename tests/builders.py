@@ -2,10 +2,11 @@
 
 from ipaddress import ip_address
 
-from reputation.charges import Charge, Charging, Meter, Over
+from reputation.charges import Charge, Charging, Kind, Meter, Over, Plan
 from reputation.events import NULL_SENDER, Auth, Connect, Data, Disconnect, Event, Helo, Mail, Rcpt, Session
-from reputation.keys import Dimension, Entity, Key, Metric
-from reputation.policy import Rule
+from reputation.keys import EVIDENCE, Dimension, Entity, Key, Metric, distinct
+from reputation.rules import LEASE, Rule
+from reputation.score import KINDS, EvidenceKind
 from reputation.verdict import Action
 from reputation.windows import MICROSECONDS, Limit, Window
 
@@ -14,6 +15,9 @@ MIDNIGHT_US = 19_700 * 86_400 * MICROSECONDS
 
 ALICE = Key(Entity("sender", "alice@example.com"), Metric.MESSAGES)
 BOB = Key(Entity("sender", "bob@example.com"), Metric.MESSAGES)
+CORRESPONDENTS = Key(ALICE.entity, distinct(Dimension.RECIPIENT), "r")
+SESSIONS = Key(ALICE.entity, Metric.CONCURRENT, "r")
+SEEN = Key(ALICE.entity, EVIDENCE)
 
 
 def us(seconds: float) -> int:
@@ -21,9 +25,15 @@ def us(seconds: float) -> int:
     return MIDNIGHT_US + round(seconds * MICROSECONDS)
 
 
-def meter(scope: str, *limits: str, charging: Charging = Charging.ACCEPTED, over: Over = Over.DENIES) -> Meter:
+def meter(
+    scope: str,
+    *limits: str,
+    charging: Charging = Charging.ACCEPTED,
+    over: Over = Over.DENIES,
+    interpolated: bool = False,
+) -> Meter:
     """A rule's meter; it denies and is charged for what is accepted, if nothing else is said."""
-    return Meter.limited(scope, [Limit.parse(limit) for limit in limits], charging, over)
+    return Meter.limited(scope, [Limit.parse(limit) for limit in limits], charging, over, interpolated=interpolated)
 
 
 def tracked(*seconds: int) -> Meter:
@@ -33,7 +43,38 @@ def tracked(*seconds: int) -> Meter:
 
 def charge(*meters: Meter, key: Key = ALICE, cost: int = 1) -> Charge:
     """`cost` units on the meters of one key."""
-    return Charge(key=key, cost=cost, meters=meters)
+    return Charge(key, Plan(meters), cost)
+
+
+def met(
+    member: str,
+    *limits: str,
+    charging: Charging = Charging.ACCEPTED,
+    over: Over = Over.DENIES,
+    key: Key = CORRESPONDENTS,
+) -> Charge:
+    """One of the different members of a key, of which there may be so many."""
+    return Charge(key, Plan((meter("r", *limits, charging=charging, over=over),), Kind.DISTINCT), 1, member)
+
+
+def lease(
+    member: str,
+    limit: int,
+    *,
+    window: Window = LEASE,
+    charging: Charging = Charging.ACCEPTED,
+    over: Over = Over.DENIES,
+    key: Key = SESSIONS,
+) -> Charge:
+    """A lease of `member`, of which `limit` may be held at once."""
+    held = Meter.limited("r", [Limit(limit, window)], charging, over)
+    return Charge(key, Plan((held,), Kind.LEASES), 1, member)
+
+
+def evidence(kind: EvidenceKind | None = None, weight: float = 1.0, *, key: Key = SEEN) -> Charge:
+    """Evidence of that weight; without a kind it is only read."""
+    position = "" if kind is None else str(KINDS.index(kind))
+    return Charge(key, Plan(kind=Kind.EVIDENCE), round(1_000 * weight), position)
 
 
 def rule(
@@ -41,7 +82,7 @@ def rule(
     event: Event | None = None,
     *,
     key: tuple[Dimension, ...] = (Dimension.SENDER,),
-    count: Metric = Metric.MESSAGES,
+    count: str = Metric.MESSAGES,
     limits: tuple[str, ...] = ("1/1m",),
     action: Action = Action.TEMPFAIL,
     **more: object,

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from reputation.store.embedded import open_embedded
+from tests.clusters import ClusterServers, redis_cluster, valkey_cluster
 from tests.servers import RedisServer, redis_server, valkey_server
 
 _numbers = itertools.count()
@@ -25,6 +26,20 @@ def valkey() -> Iterator[RedisServer]:
     """The bundled Valkey, shared likewise."""
     with valkey_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_7() -> Iterator[ClusterServers]:
+    """Three primaries of Debian's Redis, shared likewise."""
+    with redis_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster_9() -> Iterator[ClusterServers]:
+    """Three primaries of the bundled Valkey, shared likewise."""
+    with valkey_cluster() as cluster:
+        yield cluster
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup, TyperOption
@@ -20,7 +21,8 @@ from reputation.config import MAX_REPLY_LENGTH, Settings, load
 from reputation.events import Stage
 from reputation.keys import Dimension, Metric
 from reputation.metrics import Metrics
-from reputation.policy import COSTS, LEARNED, REPLY_FIELDS, Mode, OnStoreFailure
+from reputation.policy import REPLY_FIELDS
+from reputation.rules import COSTS, LEARNED, Mode, OnStoreFailure
 from reputation.verdict import Action, Reason
 from reputation.windows import MAX_WINDOW_SECONDS
 
@@ -59,7 +61,8 @@ def code_blocks(text: str, language: str) -> list[str]:
 def tables(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, dict[str, FieldInfo]]]:
     """Heading -> settings, for every table of the configuration."""
     plain = {}
-    for name, field in model.model_fields.items():
+    for attribute, field in model.model_fields.items():
+        name = field.alias or attribute
         inner = [one for one in (field.annotation, *get_args(field.annotation)) if is_table(one)]
         if not inner:
             plain[name] = field
@@ -79,7 +82,7 @@ TABLES = dict(tables(Settings))
 
 
 def test_the_tables_are_found() -> None:
-    assert set(TABLES) == {"[store]", "[keys]", "[smtp]", "[smtp.tls]", "[log]", "[[rule]]"}
+    assert set(TABLES) == {"[store]", "[keys]", "[smtp]", "[smtp.tls]", "[register]", "[log]", "[[rule]]"}
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -127,7 +130,6 @@ def test_the_files_in_deploy_can_be_loaded(file: Path) -> None:
     [
         ("Stages", Stage),
         ("Dimensions", Dimension),
-        ("Counts", Metric),
         ("Actions", Action),
         ("Modes", Mode),
         ("Charging", Charging),
@@ -137,6 +139,10 @@ def test_the_files_in_deploy_can_be_loaded(file: Path) -> None:
 )
 def test_words(heading: str, words: type[StrEnum]) -> None:
     assert list(rows(heading)) == list(words)
+
+
+def test_counts() -> None:
+    assert list(rows("Counts")) == [*Metric, "distinct(DIMENSION)"]
 
 
 def test_reply_fields() -> None:
@@ -150,7 +156,8 @@ def test_where_a_count_can_be_limited() -> None:
         for metric in Metric
         if metric not in LEARNED.values()
     }
-    assert said == counted | {metric.value: "any" for metric in LEARNED.values()}
+    anywhere = {metric.value: "any" for metric in (*LEARNED.values(), Metric.CONCURRENT)}
+    assert said == counted | anywhere | {"distinct(DIMENSION)": "any that knows the dimension"}
 
 
 def test_bounds() -> None:
@@ -167,7 +174,7 @@ def test_metrics() -> None:
     labels = {
         names[metric._name]: ", ".join(metric._labelnames)
         for metric in vars(metrics).values()
-        if metric is not metrics.registry
+        if isinstance(metric, MetricWrapperBase)
     }
     assert {name: cells[0] for name, cells in rows("Metrics").items()} == labels
 

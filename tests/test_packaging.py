@@ -128,7 +128,7 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     "name",
     [
         *(f"{package}/py.typed" for package in PACKAGES),
-        "reputation/store/functions.lua",
+        "reputation/store/lua/2_rings.lua",
         "reputation/quickstart.toml",
         f"{DIST_INFO}/licenses/LICENSE",
         f"{DIST_INFO}/entry_points.txt",
@@ -163,7 +163,7 @@ def test_the_licence_is_the_apache_licence(wheel: Path) -> None:
         "deploy/quickstart.toml",
         "docs/configuration.md",
         "tests/test_packaging.py",
-        "reputation/store/functions.lua",
+        "reputation/store/lua/2_rings.lua",
     ],
 )
 def test_the_sdist_holds(unpacked_sdist: Path, name: str) -> None:
@@ -260,7 +260,7 @@ def asked_for(tables: dict[str, Any]) -> list[Requirement]:
     texts = [
         *project["dependencies"],
         *tables["build-system"]["requires"],
-        *(text for group in groups for text in group),
+        *(text for group in groups for text in group if isinstance(text, str)),  # not those that include a group
     ]
     return [Requirement(text) for text in texts]
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from reputation.assemble import check_store
 from reputation.cli import explain as explaining
 from reputation.cli import serve as serving
 from reputation.config import Settings, effective_lines, load, quickstart_path
@@ -48,6 +49,7 @@ def check_config(
     """Say whether a configuration can be used: exit status 0 or 1, one line per mistake."""
     path = _path(file)
     settings = load(path)
+    check_store(settings.store)
     if show:
         for line in effective_lines(settings):
             typer.echo(line)

@@ -1,6 +1,8 @@
 """`reputon explain`: how an entity stands, in a table or as JSON."""
 
+import json
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.text import Text
 from reputation.assemble import open_engine
 from reputation.config import Settings
 from reputation.engine import Explanation
+from reputation.entries import Ban, Entry, Listing, Override, to_json
 from reputation.keys import parse_entity
 from reputation.verdict import Action, Finding
 
@@ -17,7 +20,7 @@ from reputation.verdict import Action, Finding
 async def explain(settings: Settings, text: str) -> Explanation:
     """Ask the store. Raises `EntityError` for text that names no entity, `StoreError` when there is no answer."""
     entity = parse_entity(text, settings.spelling())
-    async with open_engine(settings) as engine:
+    async with open_engine(settings, serving=False) as engine:
         return await engine.explain(entity)
 
 
@@ -30,9 +33,11 @@ def as_dict(explanation: Explanation) -> dict[str, Any]:
             "action": verdict.action,
             "reason": verdict.reason,
             "rule": verdict.rule,
+            "entry": verdict.entry,
             "retry_after_seconds": verdict.retry_after_seconds,
             "would": list(verdict.would),
         },
+        "register": [_entry(entry) for entry in explanation.entries],
         "rules": [_finding(finding) for finding in verdict.findings],
         "counts": [
             {"metric": series.key.metric, "rule": series.scope, "window": str(series.window), "count": series.count}
@@ -47,16 +52,22 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "rule": finding.rule,
         "metric": finding.metric,
         "count": reading.count,
-        "limit": str(reading.limit),
+        "limit": finding.limit,
         "remaining": reading.remaining,
         "retry_after_seconds": reading.retry_after_seconds,
     }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {"id": entry.id, **json.loads(to_json(entry))}
 
 
 def show(console: Console, explanation: Explanation) -> None:
     """Print for a person."""
     verdict = explanation.verdict
     console.print(Text(str(explanation.entity), style="bold"))
+    if explanation.entries:
+        console.print(_register_table(explanation.entries))
     if verdict.findings:
         console.print(_rules_table(verdict.findings))
     if explanation.series:
@@ -75,6 +86,8 @@ def _sentence(explanation: Explanation) -> str:
     words = [f"action={verdict.action}", f"reason={verdict.reason}"]
     if verdict.rule:
         words.append(f"rule={verdict.rule}")
+    if verdict.entry:
+        words.append(f"entry={verdict.entry}")
     if verdict.retry_after_seconds:
         words.append(f"retry_after={math.ceil(verdict.retry_after_seconds)} s")
     if verdict.would:
@@ -82,12 +95,35 @@ def _sentence(explanation: Explanation) -> str:
     return " ".join(words)
 
 
+def _register_table(entries: tuple[Entry, ...]) -> Table:
+    table = Table("entry", "says", "until", "author", "reason", title="Put down")
+    for entry in entries:
+        table.add_row(*map(Text, (entry.id, _says(entry), _until(entry), entry.author, entry.reason)))
+    return table
+
+
+def _says(entry: Entry) -> str:
+    match entry:
+        case Ban(action=action):
+            return action
+        case Override(limits=limits):
+            return ", ".join(map(str, limits))
+        case Listing(list=name):
+            return name
+
+
+def _until(entry: Entry) -> str:
+    if entry.expires_at is None:
+        return "lifted"
+    return f"{datetime.fromtimestamp(entry.expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _rules_table(findings: tuple[Finding, ...]) -> Table:
     table = Table("rule", "metric", "count", "limit", "remaining", "retry after", title="Rules")
     for finding in findings:
         reading = finding.reading
         wait = f"{math.ceil(reading.retry_after_seconds)} s" if reading.over else ""
-        row = (finding.rule, finding.metric, str(reading.count), str(reading.limit), str(reading.remaining), wait)
+        row = (finding.rule, finding.metric, str(reading.count), finding.limit, str(reading.remaining), wait)
         table.add_row(*map(Text, row), style="red" if reading.over else "")
     return table
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from reputation.errors import ConfigError, StoreUnavailable
-from reputation.store.redis_store import DEFAULT_PREFIX, RedisStore
+from reputation.store.redis_store import DEFAULT_DEADLINE_SECONDS, DEFAULT_PREFIX, RedisStore
 
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
@@ -172,8 +172,8 @@ class EmbeddedServer:
 class EmbeddedStore(RedisStore):
     """A `RedisStore` that brings its own server. Made by `open_embedded`."""
 
-    def __init__(self, server: EmbeddedServer, *, prefix: str, timeout_seconds: float) -> None:
-        super().__init__(server.url, prefix=prefix, timeout_seconds=timeout_seconds)
+    def __init__(self, server: EmbeddedServer, *, prefix: str, deadline_seconds: float) -> None:
+        super().__init__(server.url, prefix=prefix, deadline_seconds=deadline_seconds)
         self._server = server
 
     async def close(self) -> None:
@@ -182,12 +182,12 @@ class EmbeddedStore(RedisStore):
 
 
 async def open_embedded(
-    directory: Path, *, prefix: str = DEFAULT_PREFIX, timeout_seconds: float = 1.0
+    directory: Path, *, prefix: str = DEFAULT_PREFIX, deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
 ) -> EmbeddedStore:
     """Start the server of `directory`, or attach to it, and return its store."""
     server = EmbeddedServer(directory)
     await server.start()
-    return EmbeddedStore(server, prefix=prefix, timeout_seconds=timeout_seconds)
+    return EmbeddedStore(server, prefix=prefix, deadline_seconds=deadline_seconds)
 
 
 def _check_owner(directory: Path) -> None:

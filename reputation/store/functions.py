@@ -1,76 +1,198 @@
-"""The door to ``functions.lua``: its source, its names, and how charges are written for it and answers read."""
+"""The door to the functions in ``lua/``: their source, their names, and how commands are written and answers read."""
 
+import binascii
 import hashlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from importlib.resources import files
 
-from reputation.charges import Answer, Charge, Charging, Meter, Over
+from reputation.charges import EVIDENCE_NUMBERS, Answer, Charge, Charging, Given, Kind, Over
 from reputation.contracts import Series
 from reputation.keys import Key
-from reputation.windows import MICROSECONDS, Reading, Window
+from reputation.windows import FINE_BUCKETS, MICROSECONDS, Window
 
-CACHED_PLANS = 4_096
-
-_OVER = {Over.DENIES: "d", Over.SKIPS: "s", Over.NOTES: "n"}
-_CHARGING = {Charging.ACCEPTED: "a", Charging.ALWAYS: "+", Charging.NEVER: "-"}
-assert _OVER.keys() == set(Over) and _CHARGING.keys() == set(Charging)
-
-_TEMPLATE = (files("reputation.store") / "functions.lua").read_text(encoding="utf-8")
+_PARTS = sorted((files("reputation.store") / "lua").iterdir(), key=lambda part: part.name)
+_TEMPLATE = "\n".join(part.read_text(encoding="utf-8") for part in _PARTS if part.name.endswith(".lua"))
 VERSION = hashlib.sha256(_TEMPLATE.encode()).hexdigest()[:12]
-SOURCE = _TEMPLATE.replace("@VERSION@", VERSION)
-DECIDE = f"reputon_{VERSION}_decide"
-REFUND = f"reputon_{VERSION}_refund"
-SERIES = f"reputon_{VERSION}_series"
+SOURCE = f"#!lua name=reputon_{VERSION}\n" + _TEMPLATE.replace("@VERSION@", VERSION)
+assert f"EVIDENCE_SIZE = {EVIDENCE_NUMBERS} " in SOURCE
+SLOTS = 16_384
+
+DECIDE, REFUND, RENEW = (f"reputon_{VERSION}_{name}" for name in ("decide", "refund", "renew"))
+SERIES, COUNTS, SAW, SKETCHES = (f"reputon_{VERSION}_{name}" for name in ("series", "counts", "saw", "sketches"))
+OFFER, BOARD, BEAT = (f"reputon_{VERSION}_{name}" for name in ("offer", "board", "beat"))
+ENTER, STRIKE, ENTRIES, PAGE, AUDIT = (
+    f"reputon_{VERSION}_{name}" for name in ("enter", "strike", "entries", "page", "audit")
+)
+
+Word = str | bytes | int
+TOKEN_BYTES = 8
+MAX_NAMES = 100_000
+"""Keys whose spelling is remembered."""
+
+# Commands are written by hand: of a decision's time in this process, hiredis' own writer and spelling the same keys
+# over and over took a third.
 
 
-@lru_cache(maxsize=CACHED_PLANS)
-def plan_of(meters: tuple[Meter, ...]) -> str:
-    """The text that tells the store which meters to keep on a key.
+def bulk(word: Word) -> bytes:
+    """A word of a command as it goes over the wire (RESP, "bulk string")."""
+    data = word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogatepass")
+    return b"$%d\r\n%b\r\n" % (len(data), data)
 
-    >>> from reputation.windows import Limit
-    >>> plan_of((Meter.limited("a-rule", [Limit.parse("30/1m")], Charging.ACCEPTED, Over.DENIES),))
-    'a-rule;d;a;60:10:6000000:30'
+
+class _Bulks(dict[str, bytes]):
+    """Texts as bulk strings, remembered."""
+
+    def __missing__(self, text: str) -> bytes:
+        if len(self) >= MAX_NAMES:
+            self.clear()
+        written = self[text] = bulk(text)
+        return written
+
+
+class Names(dict[Key, tuple[int, bytes]]):
+    """The slot of a key and its spelling as a bulk string, remembered."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    def __missing__(self, key: Key) -> tuple[int, bytes]:
+        if len(self) >= MAX_NAMES:
+            self.clear()
+        spelled = key.spelled(self.prefix).encode("utf-8", "surrogatepass")
+        named = self[key] = (_slot_of(spelled), bulk(spelled))
+        return named
+
+
+def slot_of(key: str) -> int:
+    """The cluster slot of a key with a hash tag: CRC16 (XMODEM) of what stands between the braces.
+
+    >>> slot_of("rp:{user1000}:messages") == slot_of("{user1000}")
+    True
     """
-    return "|".join(
-        f"{meter.scope};{_OVER[meter.over]};{_CHARGING[meter.charging]};{','.join(_rings_of(meter))}"
-        for meter in meters
-    )
+    return _slot_of(key.encode("utf-8", "surrogatepass"))
 
 
-def _rings_of(meter: Meter) -> Iterator[str]:
-    for position, window in enumerate(meter.windows):
-        limit = meter.limits[position].count if meter.limits else 0
-        yield f"{window.seconds}:{window.buckets}:{window.bucket_us}:{limit}"
+def _slot_of(key: bytes) -> int:
+    return binascii.crc_hqx(key[key.index(b"{") + 1 : key.index(b"}")], 0) % SLOTS
 
 
-def call_of(charges: Sequence[Charge], at: int | str, prefix: str) -> list[str | int]:
-    """Number of keys, keys and arguments of DECIDE and REFUND."""
-    call: list[str | int] = [len(charges), *(charge.key.spelled(prefix) for charge in charges), at]
+_NOTHING = bulk("")
+_NUMBERS = tuple(bulk(number) for number in range(1_000))
+_TEXTS = _Bulks()
+
+
+def _head(function: str, keys: int, arguments: int) -> bytes:
+    return b"*%d\r\n" % (3 + keys + arguments) + bulk("FCALL") + bulk(function) + bulk(keys)
+
+
+_DECIDE_HEADS = tuple(_head(DECIDE, keys, 2 + 2 * keys) for keys in range(100))
+
+
+def _amount_of(charge: Charge) -> bytes:
+    if charge.plan.kind is Kind.RINGS:
+        return _NUMBERS[charge.cost] if charge.cost < 1_000 else bulk(charge.cost)
+    if charge.plan.kind is Kind.EVIDENCE and charge.member:
+        return bulk(f"{charge.member}:{charge.cost}")
+    return bulk(charge.member)
+
+
+def token_of(text: str) -> bytes:
+    """How the store remembers a token: 8 bytes of BLAKE2b; nothing for none."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=TOKEN_BYTES).digest() if text else b""
+
+
+def ring_name(window: Window, scope: str = "") -> str:
+    """What a ring is called inside its key."""
+    return f"{scope}:{window.seconds}:{window.buckets}"
+
+
+def decide_command(charges: Sequence[Charge], names: Names, token: str, now_us: int | None) -> bytes:
+    """DECIDE about some charges, as it goes over the wire."""
+    words = [_DECIDE_HEADS[len(charges)] if len(charges) < 100 else _head(DECIDE, len(charges), 2 + 2 * len(charges))]
+    words += [names[charge.key][1] for charge in charges]
+    words += (_NOTHING if now_us is None else bulk(now_us), bulk(token_of(token)) if token else _NOTHING)
     for charge in charges:
-        call += (plan_of(charge.meters), charge.cost)
-    return call
+        words += (_TEXTS[charge.plan.text], _amount_of(charge))
+    return b"".join(words)
 
 
-def answer_of(charges: Sequence[Charge], reply: Sequence[int]) -> Answer:
-    """Read the reply of DECIDE."""
-    numbers = iter(reply[2:])
-    readings = tuple(
-        tuple(
-            tuple(
-                Reading(
-                    window=window,
-                    count=next(numbers),
-                    limit=meter.limits[position] if meter.limits else None,
-                    retry_after_seconds=next(numbers) / MICROSECONDS,
-                )
-                for position, window in enumerate(meter.windows)
-            )
-            for meter in charge.meters
+def decide_commands(charges: Sequence[Charge], names: Names, token: str, now_us: int | None) -> list[tuple[int, bytes]]:
+    """One DECIDE for each charge, and its slot."""
+    head = _DECIDE_HEADS[1]
+    asked = (_NOTHING if now_us is None else bulk(now_us)) + (bulk(token_of(token)) if token else _NOTHING)
+    parts = []
+    for charge in charges:
+        slot, name = names[charge.key]
+        parts.append((slot, head + name + asked + _TEXTS[charge.plan.text] + _amount_of(charge)))
+    return parts
+
+
+def refund_command(given: Sequence[Given], names: Names) -> bytes:
+    """REFUND of some charges, as it goes over the wire."""
+    words = [_head(REFUND, len(given), 5 * len(given)), *(names[line.charge.key][1] for line in given)]
+    for charge, at_us, prior_us, token in given:
+        words += (bulk(at_us), _TEXTS[charge.plan.text], _amount_of(charge), bulk(prior_us), bulk(token_of(token)))
+    return b"".join(words)
+
+
+def command(function: str, keys: Sequence[str], *arguments: Word) -> bytes:
+    """A call of any function, as it goes over the wire."""
+    return _head(function, len(keys), len(arguments)) + b"".join(map(bulk, (*keys, *arguments)))
+
+
+def one_answer(charges: Sequence[Charge], token: str, reply: list[int]) -> Answer:
+    """Read the reply of a DECIDE that had all charges."""
+    allowed, at_us, repeated, *numbers = reply
+    return Answer(tuple(charges), allowed == 1, numbers, (at_us,) * len(charges), token, repeated)
+
+
+def joint_answer(charges: Sequence[Charge], token: str, replies: Sequence[list[int] | None]) -> Answer:
+    """Read the replies of one DECIDE per charge, None where there is none.
+
+    When one refuses, the counts are those without what the others were charged.
+    """
+    allowed, repeated, numbers, times = True, 0, [], []
+    missing: frozenset[int] = frozenset()
+    for index, reply in enumerate(replies):
+        if reply is None:
+            missing |= {index}
+            times.append(0)
+            numbers += [0] * charges[index].plan.size
+            continue
+        allowed = allowed and reply[0] == 1
+        repeated |= reply[2] << index
+        times.append(reply[1])
+        numbers += reply[3:]
+    if not allowed:
+        numbers = [number for index, reply in enumerate(replies) for number in _uncharged(charges[index], reply)]
+    return Answer(tuple(charges), allowed, numbers, times, token, repeated, missing)
+
+
+def _uncharged(charge: Charge, reply: list[int] | None) -> Sequence[int]:
+    """The numbers of one charge that is going to be given back."""
+    if reply is None:
+        return [0] * charge.plan.size
+    answer = one_answer((charge,), "", reply)
+    if not answer.allowed or answer.repeated:
+        return answer.numbers
+    numbers, position = list(answer.numbers), 0
+    for meter in charge.plan.meters:
+        counted = meter.charging is Charging.ACCEPTED and not (
+            meter.over is Over.SKIPS and answer.is_over(position, meter)
         )
-        for charge in charges
-    )
-    return Answer(allowed=bool(reply[0]), at_us=reply[1], readings=readings)
+        for window in meter.windows:
+            if counted and _has_counted(charge, answer, window):
+                numbers[position] -= charge.cost
+            position += 2
+    return numbers
+
+
+def _has_counted(charge: Charge, answer: Answer, window: Window) -> bool:
+    """Whether an allowed charge has added to the count: a member that was there already has not."""
+    if charge.plan.kind is not Kind.DISTINCT:
+        return True
+    return answer.numbers[-1] <= answer.at_us - window.seconds * MICROSECONDS
 
 
 def series_of(key: Key, rings: Sequence[Sequence[bytes | int]]) -> Iterator[Series]:
@@ -78,7 +200,7 @@ def series_of(key: Key, rings: Sequence[Sequence[bytes | int]]) -> Iterator[Seri
     for name, last, *cells in rings:
         assert isinstance(name, bytes)
         scope, seconds, buckets = name.decode().rsplit(":", 2)
-        window = Window(int(seconds))
+        window = Window(int(seconds), fine=int(buckets) == FINE_BUCKETS)
         width_us = -(-window.seconds * MICROSECONDS // int(buckets))
         first = int(last) - len(cells) + 1
         counts = [int(cell) for cell in cells]

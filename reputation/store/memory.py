@@ -1,154 +1,171 @@
 """The counter store in this process' memory: the reference that the others are held against.
 
 Promises the same arithmetic and the same atomicity as the Redis store (no await between reading and
-charging), and leaves like it no trace of what was only read. Good for tests, replays and a single process.
+charging), and leaves like it no trace of what was only read. Good for tests, replays, a single process, and
+as what is left when the shared store is away.
+
+What is kept under a key is one of the states of `reputation.store.states`.
 
 Bugs: not shared, not kept over a restart. Expired keys leave once in `SWEEP_EVERY` decisions, by a sweep
-over everything.
+over everything. Sketches are exact here.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
-from reputation.charges import Answer, Charge, Charging, Meter, Over, Readings, Receipt
-from reputation.contracts import Series
+from reputation.charges import Answer, Charge, Charging, Meter, Over, Receipt
+from reputation.contracts import Board, Series, Sketch
 from reputation.keys import Entity, Key, Metric
-from reputation.windows import MICROSECONDS, Limit, Reading, Ring, Window
+from reputation.store.memory_register import MemoryRegister
+from reputation.store.states import KINDS, Leases, Rings, State
+from reputation.windows import MICROSECONDS, Window
 
 SWEEP_EVERY = 10_000
+HOUR_US = 3_600 * MICROSECONDS
+SKETCH_US = 26 * HOUR_US
+BOARD_SIZE = 1_000
+BOARD_US = 49 * HOUR_US
 
-Rings = dict[tuple[str, Window], Ring]
 
+class MemoryStore(MemoryRegister):
+    """Fulfils `reputation.contracts.Store`. Of more than `most_keys` keys, the one that came first is forgotten."""
 
-class MemoryStore:
-    """Fulfils `reputation.contracts.Store`."""
-
-    def __init__(self) -> None:
-        self._counters: dict[Key, Rings] = {}
-        self._expires_us: dict[Key, int] = {}
+    def __init__(self, *, most_keys: int = 1_000_000) -> None:
+        super().__init__()
+        self._most_keys = most_keys
+        self._states: dict[Key, State] = {}
+        self._members: dict[tuple[Key, int], set[str]] = {}
+        self._boards: dict[tuple[Board, int], dict[str, int]] = {}
+        self._alive: dict[str, int] = {}
         self._decisions = 0
 
-    async def decide(self, charges: Sequence[Charge], *, now_us: int | None = None) -> Answer:
+    whole = True
+
+    async def decide(self, charges: Sequence[Charge], *, token: str = "", now_us: int | None = None) -> Answer:
+        return self.decide_now(charges, token=token, now_us=now_us)
+
+    def decide_now(self, charges: Sequence[Charge], *, token: str = "", now_us: int | None = None) -> Answer:
+        """`decide` without an event loop."""
         now = _now_us() if now_us is None else now_us
         self._sweep_sometimes(now)
-        states = [self._state_of(charge, now) for charge in charges]
-        read = [_read(charge, rings, now) for charge, rings in zip(charges, states, strict=True)]
+        read = [self._state(charge).read(charge, token, now) for charge in charges]
+        over = [_over(charge, numbers) for charge, (_, numbers) in zip(charges, read, strict=True)]
         allowed = not any(
-            meter.over is Over.DENIES and _over(values)
-            for charge, readings in zip(charges, read, strict=True)
-            for meter, values in zip(charge.meters, readings, strict=True)
+            is_over and meter.over is Over.DENIES
+            for charge, overs in zip(charges, over, strict=True)
+            for meter, is_over in zip(charge.plan.meters, overs, strict=True)
         )
-        readings = tuple(
-            self._charge(charge, rings, values, allowed, now)
-            for charge, rings, values in zip(charges, states, read, strict=True)
+        for charge, overs, (state, numbers) in zip(charges, over, read, strict=True):
+            due = [_is_due(meter, is_over, allowed) for meter, is_over in zip(charge.plan.meters, overs, strict=True)]
+            if state.charge(charge, token, due, now, numbers):
+                self._states[charge.key] = state
+        while len(self._states) > self._most_keys:
+            del self._states[next(iter(self._states))]
+        return Answer(
+            charges=tuple(charges),
+            allowed=allowed,
+            numbers=[number for _, numbers in read for number in numbers],
+            times_us=(now,) * len(charges),
+            token=token,
+            repeated=sum(1 << index for index, (state, _) in enumerate(read) if state.repeated),
         )
-        return Answer(allowed=allowed, at_us=now, readings=readings)
 
-    def _state_of(self, charge: Charge, now: int) -> Rings:
-        """A copy of the key's rings with all that `charge` names, as of now; only charging makes it the truth.
-
-        Rings that only others use stay while they hold something.
-        """
-        kept = self._counters.get(charge.key, {})
-        named = [(meter.scope, window) for meter in charge.meters for window in meter.windows]
-        if not kept.keys() >= set(named):
-            kept = {name: ring for name, ring in kept.items() if not ring.aged_out(now)}
-        rings = {name: ring.copy() for name, ring in kept.items()}
-        for name in named:
-            rings.setdefault(name, Ring(name[1])).advance(now)
-        return rings
-
-    def _charge(self, charge: Charge, rings: Rings, readings: Readings, allowed: bool, now: int) -> Readings:
-        charged = []
-        for meter, values in zip(charge.meters, readings, strict=True):
-            if _is_charged(meter, values, allowed):
-                self._keep(charge.key, rings, now)
-                charged.append(
-                    tuple(_counted(rings[meter.scope, value.window], charge.cost, value) for value in values)
-                )
-            else:
-                charged.append(values)
-        return tuple(charged)
-
-    def _keep(self, key: Key, rings: Rings, now: int) -> None:
-        longest = max(window.seconds for _, window in rings)
-        self._counters[key] = rings
-        self._expires_us[key] = now + longest * MICROSECONDS * 11 // 10
+    def _state(self, charge: Charge) -> State:
+        return self._states.get(charge.key) or KINDS[charge.plan.kind]()
 
     async def refund(self, receipt: Receipt) -> None:
-        for charge in receipt.charges:
-            rings = self._counters.get(charge.key, {})
-            for meter in charge.meters:
-                for window in meter.windows:
-                    if ring := rings.get((meter.scope, window)):
-                        ring.refund(charge.cost, receipt.at_us)
-            if not any(ring.total for ring in rings.values()):
-                self._forget(charge.key)
+        for given in receipt:
+            state = self._states.get(given.charge.key)
+            if state is not None and state.refund(given):
+                del self._states[given.charge.key]
+
+    async def renew(self, key: Key, members: Sequence[str], window: Window, *, now_us: int | None = None) -> int:
+        now = _now_us() if now_us is None else now_us
+        state = self._states.get(key)
+        return state.renew(members, now, now + window.seconds * MICROSECONDS) if isinstance(state, Leases) else 0
 
     async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
         now = _now_us() if now_us is None else now_us
+        states = [(key, self._states.get(key)) for key in (Key(entity, metric) for metric in Metric)]
+        return [series for key, state in states if isinstance(state, Rings) for series in state.series(key, now)]
+
+    async def saw(self, key: Key, members: Sequence[str], *, now_us: int | None = None) -> None:
+        now = _now_us() if now_us is None else now_us
+        self._members.setdefault((key, now // HOUR_US), set()).update(members)
+
+    async def sketches(self, keys: Sequence[Key], *, now_us: int | None = None) -> Sequence[Sketch]:
+        now = _now_us() if now_us is None else now_us
         found = []
-        for key in [Key(entity, metric) for metric in Metric]:
-            for (scope, window), kept in self._counters.get(key, {}).items():
-                ring = kept.copy()
-                ring.advance(now)
-                if ring.total:
-                    buckets = tuple(ring.series())
-                    found.append(Series(key=key, scope=scope, window=window, count=ring.total, buckets=buckets))
+        for key in keys:
+            hours = [self._members.get((key, now // HOUR_US - back), set()) for back in range(25)]
+            found.append(Sketch(key, len(hours[0] | hours[1]), len(set().union(*hours))))
         return found
+
+    async def counts(self, keys: Sequence[Key], window: Window, *, now_us: int | None = None) -> Sequence[int]:
+        now = _now_us() if now_us is None else now_us
+        found = []
+        for key in keys:
+            state = self._states.get(key)
+            rows = state.series(key, now) if isinstance(state, Rings) else ()
+            found.append(next((row.count for row in rows if not row.scope and row.window == window), 0))
+        return found
+
+    async def offer(self, board: Board, counts: Mapping[str, int], *, now_us: int | None = None) -> None:
+        now = _now_us() if now_us is None else now_us
+        rows = self._boards.setdefault((board, now // board.stretch_us), {})
+        for id, count in counts.items():
+            rows[id] = max(count, rows.get(id, 0))
+        best = sorted(rows.items(), key=lambda row: row[1], reverse=True)[:BOARD_SIZE]
+        self._boards[board, now // board.stretch_us] = dict(best)
+
+    async def board(self, board: Board, n: int, *, at_us: int | None = None) -> Sequence[tuple[str, int]]:
+        stretch = (_now_us() if at_us is None else at_us) // board.stretch_us
+        rows: dict[str, int] = {}
+        for back in (0,) if at_us is not None else (0, 1):
+            of_stretch = self._boards.get((board, stretch - back), {})
+            for id, count in sorted(of_stretch.items(), key=lambda row: row[1], reverse=True)[:n]:
+                rows.setdefault(id, count)
+        return list(rows.items())
+
+    async def beat(self, process: str, lifetime_seconds: float) -> int:
+        now = _now_us()
+        self._alive[process] = now + int(lifetime_seconds * MICROSECONDS)
+        self._alive = {name: ends for name, ends in self._alive.items() if ends > now}
+        return len(self._alive)
 
     async def ping(self) -> str:
         return "memory"
 
     async def close(self) -> None:
-        self._counters.clear()
-        self._expires_us.clear()
+        self._states.clear()
 
     def _sweep_sometimes(self, now: int) -> None:
         self._decisions += 1
         if self._decisions % SWEEP_EVERY == 0:
-            for key in [key for key, expires in self._expires_us.items() if expires <= now]:
-                self._forget(key)
-
-    def _forget(self, key: Key) -> None:
-        self._counters.pop(key, None)
-        self._expires_us.pop(key, None)
+            self._states = {key: state for key, state in self._states.items() if state.expires_us > now}
+            self._members = {key: seen for key, seen in self._members.items() if key[1] > (now - SKETCH_US) // HOUR_US}
+            oldest = now - BOARD_US
+            self._boards = {key: rows for key, rows in self._boards.items() if key[1] * key[0].stretch_us > oldest}
 
 
 def _now_us() -> int:
     return time.time_ns() // 1_000
 
 
-def _over(values: tuple[Reading, ...]) -> bool:
-    return any(value.over for value in values)
+def _over(charge: Charge, numbers: Sequence[int]) -> list[bool]:
+    overs, position = [], 0
+    for meter in charge.plan.meters:
+        width = 2 * len(meter.windows)
+        overs.append(any(numbers[position + 1 : position + width : 2]))
+        position += width
+    return overs
 
 
-def _is_charged(meter: Meter, values: tuple[Reading, ...], allowed: bool) -> bool:
+def _is_due(meter: Meter, over: bool, allowed: bool) -> bool:
     match meter.charging:
         case Charging.ALWAYS:
             return True
         case Charging.NEVER:
             return False
         case Charging.ACCEPTED:
-            return allowed and not (meter.over is Over.SKIPS and _over(values))
-
-
-def _read(charge: Charge, rings: Rings, now: int) -> Readings:
-    return tuple(
-        tuple(
-            _reading(rings[meter.scope, window], meter.limits[position] if meter.limits else None, charge.cost, now)
-            for position, window in enumerate(meter.windows)
-        )
-        for meter in charge.meters
-    )
-
-
-def _reading(ring: Ring, limit: Limit | None, cost: int, now: int) -> Reading:
-    wait_us = ring.retry_after_us(cost, limit.count, now) if limit else 0
-    return Reading(window=ring.window, count=ring.total, limit=limit, retry_after_seconds=wait_us / MICROSECONDS)
-
-
-def _counted(ring: Ring, cost: int, value: Reading) -> Reading:
-    ring.charge(cost)
-    return replace(value, count=ring.total)
+            return allowed and not (meter.over is Over.SKIPS and over)

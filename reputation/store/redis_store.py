@@ -1,113 +1,300 @@
-"""The counter store on a Redis or Valkey server, by Redis Functions.
+"""The counter store on Redis or Valkey: one server, a group watched by Sentinel, or a cluster.
 
-Promises: one round trip per decision; a decision is atomic; the server's clock rules; every key
-expires. The functions are loaded when the server does not know them, also after it was replaced. A call that
-timed out is never sent again, because it may have been carried out.
+Promises: one round trip per decision, however many keys and windows; the servers' clocks rule; every key expires; an
+answer or `StoreUnavailable` by the deadline. A call that timed out is never sent again, because it may have been
+carried out; one that a server refused to carry out (``MOVED``, ``ASK``, functions missing) is, within the same
+deadline.
 
-Bugs: one server; cluster and sentinel come with the hot-path connection. redis-py spends more time on
-a decision than the server does.
+On one server a decision is one atomic call. On a cluster it is one call per key, all at once, each
+atomic by itself; when one key refuses, what the others charged is given back. In between another decision may find them
+fuller than they are, which refuses more and never admits more. Keys whose server is away are `missing` from the answer.
+
+Bugs: a charge that a server carries out after the deadline stays until it ages out.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+import asyncio
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
-import redis.exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+import hiredis
 
-from reputation.charges import Answer, Charge, Receipt
-from reputation.contracts import Series
-from reputation.errors import StoreMisuse, StoreUnavailable
+from reputation.charges import Answer, Charge, Receipt, receipt_of
+from reputation.contracts import Board, Series, Sketch
+from reputation.errors import StoreError, StoreMisuse, StoreUnavailable
 from reputation.keys import Entity, Key, Metric
 from reputation.store import functions
+from reputation.store.address import Address, StoreUrl
+from reputation.store.connection import Call, Reply, packed
+from reputation.store.node import FUNCTION_MISSING, LOAD_FUNCTIONS, Node, error_of, harmless
+from reputation.store.redis_register import RedisRegister
+from reputation.store.topology import Topology, open_topology
+from reputation.windows import MICROSECONDS, Window
 
-MAX_CONNECTIONS = 64
 DEFAULT_PREFIX = "rp"
+DEFAULT_DEADLINE_SECONDS = 0.05
+PATIENCE_SECONDS = 2.0
+"""How long administration (ping, series) waits, where no mail does."""
+OLDEST_REDIS = 7
+ASKING = 64
+"""Decisions that are under way at once. Further ones wait for their turn before their deadline begins."""
+MAX_REDIRECTIONS = 8
+TRY_AGAIN_SECONDS = 0.005
+SPARE_SECONDS = 0.005
+"""With less than this left, a redirection is not followed: the server could not be in time, and would seem overdue."""
 
-_REFUSED = (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError)
-"""Wrong credentials: a kind of ConnectionError to redis-py, and yet nothing that goes away by itself."""
-
-_AWAY = (
-    redis.exceptions.ConnectionError,
-    redis.exceptions.TimeoutError,
-    redis.exceptions.BusyLoadingError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.TryAgainError,
-    OSError,
-)
+log = logging.getLogger("reputon.store")
 
 
-class RedisStore:
-    """Fulfils `reputation.contracts.Store`.
+Part = tuple[int, bytes]
+"""What goes to one server in one call: the slot it is about, and the command."""
 
-    `url` is a ``redis://``, ``rediss://`` or ``unix://`` URL. Connections are made when they are needed.
-    `timeout_seconds` bounds one call, connecting included.
-    """
 
-    def __init__(self, url: str, *, prefix: str = DEFAULT_PREFIX, timeout_seconds: float = 1.0) -> None:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=timeout_seconds,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._redis = Redis.from_pool(pool)
-        self._execute: Callable[..., Awaitable[Any]] = self._redis.execute_command  # redis-py leaves it untyped
+class RedisStore(RedisRegister):
+    """Fulfils `reputation.contracts.Store`. `url` is one of `reputation.store.address.StoreUrl`'s."""
+
+    def __init__(
+        self, url: str, *, prefix: str = DEFAULT_PREFIX, deadline_seconds: float = DEFAULT_DEADLINE_SECONDS
+    ) -> None:
+        super().__init__(StoreUrl.parse(url), prefix)
+        self._topology: Topology = open_topology(self._url)
         self._prefix = prefix
+        self._names = functions.Names(prefix)
+        self._deadline_seconds = deadline_seconds
+        self._turns = asyncio.Semaphore(ASKING)
+        self._refunds: set[asyncio.Task[None]] = set()
+        self.round_trips = 0
+        """Turns of sending and waiting; a decision takes one."""
 
-    async def decide(self, charges: Sequence[Charge], *, now_us: int | None = None) -> Answer:
-        at = "" if now_us is None else now_us
-        reply = await self._call(functions.DECIDE, *functions.call_of(charges, at, self._prefix))
-        return functions.answer_of(charges, reply)
+    # The contract
+
+    @property
+    def whole(self) -> bool:
+        nodes = self._topology.nodes()
+        return bool(nodes) and all(node.answers for node in nodes)
+
+    async def decide(self, charges: Sequence[Charge], *, token: str = "", now_us: int | None = None) -> Answer:
+        names = self._names
+        if not charges:
+            return Answer()
+        if not self._topology.clustered:
+            (reply,) = await self._exchange(((0, functions.decide_command(charges, names, token, now_us)),))
+            return functions.one_answer(charges, token, reply)
+        replies = await self._exchange(functions.decide_commands(charges, names, token, now_us))
+        known = [None if isinstance(reply, StoreError) else reply for reply in replies]
+        answer = functions.joint_answer(charges, token, known)
+        if not answer.allowed:
+            self._give_back(charges, token, known)
+        return answer
 
     async def refund(self, receipt: Receipt) -> None:
-        await self._call(functions.REFUND, *functions.call_of(receipt.charges, receipt.at_us, self._prefix))
+        if not receipt:
+            return
+        groups = [(given,) for given in receipt] if self._topology.clustered else [receipt]
+        parts = [
+            (self._names[group[0].charge.key][0], functions.refund_command(group, self._names)) for group in groups
+        ]
+        _raise_any(await self._exchange(parts))
+
+    async def renew(self, key: Key, members: Sequence[str], window: Window, *, now_us: int | None = None) -> int:
+        return int(await self._call(functions.RENEW, [key], _at(now_us), window.seconds * MICROSECONDS, *members))
 
     async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
         keys = [Key(entity, metric) for metric in Metric]
-        at = "" if now_us is None else now_us
-        spelled = [key.spelled(self._prefix) for key in keys]
-        reply = await self._call(functions.SERIES, len(keys), *spelled, at)
-        return [series for key, rings in zip(keys, reply, strict=True) for series in functions.series_of(key, rings)]
+        reply = await self._call(functions.SERIES, keys, _at(now_us))
+        return list(chain(*(functions.series_of(key, rings) for key, rings in zip(keys, reply, strict=True))))
+
+    async def saw(self, key: Key, members: Sequence[str], *, now_us: int | None = None) -> None:
+        await self._call(functions.SAW, [key], _at(now_us), *members)
+
+    async def sketches(self, keys: Sequence[Key], *, now_us: int | None = None) -> Sequence[Sketch]:
+        reply = await self._call(functions.SKETCHES, keys, _at(now_us)) if keys else []
+        return [Sketch(key, hour, day) for key, (hour, day) in zip(keys, reply, strict=True)]
+
+    async def counts(self, keys: Sequence[Key], window: Window, *, now_us: int | None = None) -> Sequence[int]:
+        arguments = (_at(now_us), functions.ring_name(window))
+        parts = [self._part(functions.COUNTS, [key.spelled(self._prefix)], *arguments) for key in keys]
+        replies = _raise_any(await self._sent(parts, PATIENCE_SECONDS)) if parts else []
+        return [int(count) for (count,) in replies]
+
+    async def offer(self, board: Board, counts: Mapping[str, int], *, now_us: int | None = None) -> None:
+        rows: list[functions.Word] = [word for row in counts.items() for word in row]
+        await self._call(functions.OFFER, [board], _at(now_us), board.stretch_us, *rows)
+
+    async def board(self, board: Board, n: int, *, at_us: int | None = None) -> Sequence[tuple[str, int]]:
+        reply = await self._call(functions.BOARD, [board], _at(at_us), board.stretch_us, n)
+        return [(id.decode("utf-8", "replace"), int(count)) for id, count in zip(reply[::2], reply[1::2], strict=True)]
+
+    async def beat(self, process: str, lifetime_seconds: float) -> int:
+        lifetime_us = int(lifetime_seconds * MICROSECONDS)
+        return int(await self._ask(functions.BEAT, [f"{self._prefix}:{{processes}}"], "", process, lifetime_us))
+
+    async def _somewhere(self) -> Address:
+        await self._topology.known(asyncio.get_running_loop().time() + PATIENCE_SECONDS)
+        nodes = list(self._topology.nodes())
+        if not nodes:
+            raise StoreUnavailable("no server is known")
+        return random.choice([node for node in nodes if node.connected] or nodes).address  # noqa: S311 - no secret
 
     async def ping(self) -> str:
-        info = await self._translated(self._redis.info("server"))
-        name = "Valkey" if "valkey_version" in info else "Redis"
-        version = str(info.get("valkey_version", info["redis_version"]))
-        if name == "Redis" and int(version.partition(".")[0]) < 7:
-            raise StoreMisuse(f"Redis {version} has no functions: use Redis 7.0 or later, or Valkey 8 or later")
-        await self._load_functions()
-        return f"{name} {version}"
+        await self._topology.known(asyncio.get_running_loop().time() + PATIENCE_SECONDS)
+        names = [await _name_of(node) for node in self._topology.nodes()]
+        return names[0] + (f", {len(names)} primaries" if self._topology.clustered else "")
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        for refund in self._refunds:
+            refund.cancel()
+        self._topology.close()
 
-    async def _call(self, function: str, *arguments: str | int) -> Any:
-        try:
-            return await self._translated(self._execute("FCALL", function, *arguments))
-        except StoreMisuse as error:
-            if "Function not found" not in str(error):
-                raise
-        await self._load_functions()
-        return await self._translated(self._execute("FCALL", function, *arguments))
+    # How
 
-    async def _load_functions(self) -> None:
-        try:
-            await self._translated(cast(Awaitable[Any], self._redis.function_load(functions.SOURCE)))
-        except StoreMisuse as error:
-            if "already exists" not in str(error):  # another process was faster
-                raise
+    def _part(self, function: str, keys: Sequence[str], *arguments: functions.Word) -> "Part":
+        return functions.slot_of(keys[0]), functions.command(function, keys, *arguments)
 
-    @staticmethod
-    async def _translated(call: Awaitable[Any]) -> Any:
+    async def _call(self, function: str, keys: Sequence[Key | Board], *arguments: functions.Word) -> Reply:
+        return await self._ask(function, [key.spelled(self._prefix) for key in keys], *arguments)
+
+    async def _ask(self, function: str, keys: Sequence[str], *arguments: functions.Word) -> Reply:
+        """What a function says about some keys of one slot; no mail waits for it."""
+        (reply,) = _raise_any(await self._sent((self._part(function, keys, *arguments),), PATIENCE_SECONDS))
+        return reply
+
+    def _give_back(self, charges: Sequence[Charge], token: str, replies: Sequence[Reply | None]) -> None:
+        """Refund, behind the decision's back, what some keys of it have charged and others have refused."""
+        charged = [
+            given
+            for charge, reply in zip(charges, replies, strict=True)
+            if reply is not None and reply[0]
+            for given in receipt_of(functions.one_answer((charge,), token, reply))
+        ]
+        if charged:
+            task = asyncio.create_task(self._refund_quietly(tuple(charged)))
+            self._refunds.add(task)
+            task.add_done_callback(self._refunds.discard)
+
+    async def _refund_quietly(self, receipt: Receipt) -> None:
         try:
-            return await call
-        except _REFUSED as error:
-            raise StoreMisuse(f"the store refused: {error}") from error
-        except _AWAY as error:
-            raise StoreUnavailable(f"the store is away: {error}") from error
-        except redis.exceptions.RedisError as error:
-            raise StoreMisuse(f"the store refused: {error}") from error
+            await self.refund(receipt)
+        except StoreError as error:
+            log.debug("what was charged for a refused decision ages out: %s", error)
+
+    async def _exchange(self, parts: Sequence[Part]) -> list[Reply]:
+        """Send what mail waits for. The deadline begins with the turn: a crowd of ours is no store that is slow."""
+        async with self._turns:
+            return await self._sent(parts, self._deadline_seconds)
+
+    async def _sent(self, parts: Sequence[Part], seconds: float) -> list[Reply]:
+        """Send all parts, await all replies; a part that failed has its `StoreError` in place of the reply.
+
+        Raises `StoreError` when all have failed.
+        """
+        if not parts:
+            return []
+        loop = asyncio.get_running_loop()
+        call = Call(loop, len(parts), loop.time() + seconds)
+        node, late = self._topology.node, []
+        for position, part in enumerate(parts):
+            try:
+                node(part[0]).send(part[1], call, position)
+            except StoreError:
+                late.append(self._send_late(part, call, position))
+        if late:  # all at once, and after the others: one server that is away holds nobody up
+            await asyncio.gather(*late)
+        self.round_trips += 1
+        replies = await call.future
+        refused = [position for position, reply in enumerate(replies) if isinstance(reply, hiredis.ReplyError)]
+        if refused:
+            again = [self._again(parts[position], str(replies[position]), call.deadline) for position in refused]
+            for position, reply in zip(refused, await asyncio.gather(*again), strict=True):
+                replies[position] = reply
+        if isinstance(replies[0], StoreError) and all(isinstance(reply, StoreError) for reply in replies):
+            raise replies[0]
+        return replies
+
+    async def _send_late(self, part: Part, call: Call, position: int) -> None:
+        """Wait for a connection that has not been tried yet; while the last try has failed, fail at once."""
+        try:
+            await self._topology.known(call.deadline)
+            node = self._topology.node(part[0])
+            await node.ready(call.deadline)
+            node.send(part[1], call, position)
+        except StoreError as error:
+            call.answered(position, error)
+
+    async def _again(self, part: Part, error: str, deadline: float) -> Reply:
+        """Deal with an error reply: the command was not carried out, so it may be sent to where it belongs."""
+        loop = asyncio.get_running_loop()
+        node: Node | None = None  # that has refused; not known at first, because the map may have changed meanwhile
+        try:
+            for _ in range(MAX_REDIRECTIONS):
+                node, commands = await self._redirected(part, node, error, deadline)
+                if loop.time() > deadline - SPARE_SECONDS:
+                    break
+                call = Call(loop, len(commands), deadline)
+                for position, command in enumerate(commands):
+                    node.send(command, call, position)
+                self.round_trips += 1
+                replies = await call.future
+                for command, reply in zip(commands, replies, strict=True):
+                    if isinstance(reply, hiredis.ReplyError) and not harmless(command, str(reply)):
+                        error = str(reply)
+                        break
+                else:
+                    return replies[-1]
+                if FUNCTION_MISSING in error and LOAD_FUNCTIONS in commands:  # and it could not be loaded
+                    return error_of(str(node.address), str(replies[0]))
+        except StoreError as failure:
+            return failure
+        return StoreUnavailable(f"no end of redirections within the deadline: {error}")
+
+    async def _redirected(
+        self, part: Part, asked: Node | None, error: str, deadline: float
+    ) -> tuple[Node, list[bytes]]:
+        """Where to send a part that `asked` has refused with `error`, and what; raises what cannot be helped."""
+        word, _, rest = error.partition(" ")
+        topology = self._topology
+        node = asked or topology.node(part[0])
+        if word in ("MOVED", "ASK"):
+            slot, _, place = rest.partition(" ")
+            host, _, port = place.rpartition(":")
+            address = Address(host.strip("[]") or node.address.host, int(port))
+            node = topology.moved(int(slot), address) if word == "MOVED" else topology.at(address)
+            await node.ready(deadline)
+            return node, [part[1]] if word == "MOVED" else [packed("ASKING"), part[1]]
+        if word == "TRYAGAIN":  # several keys of a slot that is moving: not all are here, nor there
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
+            return node, [part[1]]
+        if FUNCTION_MISSING in error:
+            return node, [LOAD_FUNCTIONS, part[1]]
+        if word in ("READONLY", "CLUSTERDOWN", "MASTERDOWN"):  # a fail-over, and our map is of before
+            await topology.relearned(deadline)
+            elsewhere = topology.node(part[0])
+            if elsewhere is not asked:
+                await elsewhere.ready(deadline)
+                return elsewhere, [part[1]]
+        raise error_of(str(node.address), error)
+
+
+def _at(now_us: int | None) -> functions.Word:
+    return "" if now_us is None else now_us
+
+
+def _raise_any(replies: list[Reply]) -> list[Reply]:
+    for reply in replies:
+        if isinstance(reply, StoreError):
+            raise reply
+    return replies
+
+
+async def _name_of(node: Node) -> str:
+    """Name and version of a server; raises `StoreMisuse` for one that has no functions."""
+    (reply,) = await node.ask(("INFO", "server"), timeout_seconds=PATIENCE_SECONDS)
+    if isinstance(reply, hiredis.ReplyError):
+        raise error_of(str(node.address), str(reply))
+    info = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    version = info.get("valkey_version") or info["redis_version"]
+    if name == "Redis" and int(version.partition(".")[0]) < OLDEST_REDIS:
+        raise StoreMisuse(f"Redis {version} has no functions: use Redis 7.0 or later, or Valkey 8 or later")
+    return f"{name} {version}"

@@ -1,4 +1,4 @@
-"""What every Store promises, whatever it is made of.
+"""What every Store promises of counting in windows, whatever it is made of. Other kinds of keys: ``test_kinds.py``.
 
 Times are given (`us(seconds)` after a midnight), so that windows are tested at their very edges. A minute has ten
 buckets of six seconds: what was counted in the bucket 0..6 s leaves at 66 s.
@@ -9,33 +9,12 @@ import time
 
 import pytest
 
-from reputation.charges import Answer, Charge, Charging, Meter, Over, Receipt, receipt_of
+from reputation.charges import Charging, Given, Over, receipt_of
 from reputation.contracts import Store
 from reputation.keys import Dimension, Entity, Key, Metric, Spelling, composite, entities_of
 from reputation.windows import MAX_LIMIT_COUNT, Window
 from tests.builders import ALICE, BOB, charge, mail, meter, tracked, us
-
-ONE_MICROSECOND = 0.000_001
-
-
-async def ask(store: Store, at: float, *charges: Charge) -> Answer:
-    return await store.decide(charges, now_us=us(at))
-
-
-async def held(store: Store, at: float, *meters: Meter, key: Key = ALICE) -> list[int]:
-    """What the meters count at that moment, window by window, without charging anything."""
-    reading = [
-        Meter(scope=each.scope, windows=each.windows, charging=Charging.NEVER, over=Over.NOTES) for each in meters
-    ]
-    answer = await ask(store, at, charge(*reading, key=key))
-    return [value.count for values in answer.readings[0] for value in values]
-
-
-def receipt(charges: Charge, answer: Answer) -> Receipt:
-    made = receipt_of([charges], answer)
-    assert made is not None
-    return made
-
+from tests.contracts.asking import ONE_MICROSECOND, ask, give_back, held
 
 # --- the window
 
@@ -67,7 +46,7 @@ async def test_several_windows_are_held_at_once(store: Store) -> None:
     both = charge(meter("r", "2/1m", "3/1h"))
     allowed = [(await ask(store, at, both)).allowed for at in (0, 1, 2, 70, 140)]
     assert allowed == [True, True, False, True, False]
-    assert await held(store, 140, *both.meters) == [0, 3]
+    assert await held(store, 140, *both.plan.meters) == [0, 3]
 
 
 async def test_each_window_says_for_itself_how_long_it_is_full(store: Store) -> None:
@@ -122,7 +101,7 @@ async def test_a_clock_that_goes_back_neither_frees_room_nor_lies_about_the_wait
 async def test_what_was_only_read_leaves_no_trace_for_a_clock_that_goes_back(store: Store) -> None:
     one = charge(meter("r", "1/1m"))
     await ask(store, 0, one)
-    await held(store, 500, *one.meters)
+    await held(store, 500, *one.plan.meters)
     await store.series(ALICE.entity, now_us=us(500))
     assert not (await ask(store, 30, one)).allowed
 
@@ -160,6 +139,66 @@ async def test_counts_are_exact_far_beyond_32_bits(store: Store) -> None:
     assert await held(store, 401, limit) == [MAX_LIMIT_COUNT]
     [series] = await store.series(ALICE.entity, now_us=us(401))
     assert [count for _, count in series.buckets if count] == [MAX_LIMIT_COUNT // 2] * 2
+
+
+@pytest.mark.parametrize("edge", [2**8, 2**16, 2**32])
+async def test_counts_stay_exact_where_the_store_needs_wider_numbers(store: Store, edge: int) -> None:
+    """A total that passes the edge, at once or by one, comes back when something is refunded, and ages out."""
+    wide, small = meter("wide", "100/1m", f"{MAX_LIMIT_COUNT}/1h", over=Over.NOTES), meter("small", "9/1h")
+    await ask(store, 0, charge(small, wide, cost=1), token="first")
+    below = await ask(store, 1, charge(wide, cost=edge - 2), token="second")
+    assert await held(store, 2, small, wide) == [1, edge - 1, edge - 1]
+    above = await ask(store, 30, charge(wide, cost=1))
+    assert above.readings[0][0][1].count == edge
+    assert await held(store, 31, small, wide) == [1, edge, edge]
+    [series] = [each for each in await store.series(ALICE.entity, now_us=us(31)) if each.window == Window(60)]
+    assert [count for _, count in series.buckets if count] == [edge - 1, 1]
+    for token in ("first", "second"):
+        await ask(store, 32, charge(wide), token=token)
+    assert await held(store, 33, small, wide) == [1, edge, edge], "the tokens were kept"
+    await give_back(store, receipt_of(below))
+    assert await held(store, 34, small, wide) == [1, 2, 2]
+    assert await held(store, 66, small, wide) == [1, 1, 2]
+    assert await held(store, 96, small, wide) == [1, 0, 2]
+
+
+async def test_one_wide_number_is_exact_beside_many_small_ones(store: Store) -> None:
+    for number in range(13):
+        await ask(store, 300 * number, charge(tracked(3_600), cost=3))
+    await ask(store, 3_600, charge(tracked(3_600), cost=2**40 + 1))
+    [series] = await store.series(ALICE.entity, now_us=us(3_600))
+    assert [count for _, count in series.buckets] == [3] * 12 + [2**40 + 4]
+    assert series.count == 2**40 + 40
+
+
+# --- interpolated
+
+
+async def test_an_interpolated_limit_counts_a_bucket_that_is_leaving_for_its_part(store: Store) -> None:
+    """Four units in the bucket 1.0..1.1 s leave from 61 s on, 25 ms each; one that has half left is gone."""
+    limit = meter("r", "4/1m", interpolated=True)
+    await ask(store, 1, charge(limit, cost=4))
+    first = await ask(store, 2, charge(limit))
+    assert first.readings[0][0][0].retry_after_seconds == 61.0125 - 2
+    assert not (await ask(store, 61.0125 - ONE_MICROSECOND, charge(limit))).allowed
+    assert (await ask(store, 61.0125, charge(limit))).allowed
+    second = await ask(store, 61.0125, charge(limit))
+    assert second.readings[0][0][0].retry_after_seconds == 0.025
+    assert (await ask(store, 61.0375, charge(limit))).allowed
+
+
+async def test_an_interpolated_limit_is_as_strict_as_others_within_its_window(store: Store) -> None:
+    limit = meter("r", "4/1m", interpolated=True)
+    admitted = [at for at in range(60) if (await ask(store, at, charge(limit))).allowed]
+    assert admitted == [0, 1, 2, 3]
+
+
+async def test_interpolated_and_strict_limits_share_a_key(store: Store) -> None:
+    loose = meter("loose", "2/1m", interpolated=True, over=Over.NOTES)
+    strict = meter("strict", "2/1m", over=Over.NOTES)
+    await ask(store, 0, charge(loose, strict, cost=2))
+    readings = (await ask(store, 64, charge(loose, strict))).readings[0]
+    assert [reading.over for (reading,) in readings] == [False, True]
 
 
 # --- who is charged
@@ -268,8 +307,8 @@ async def test_pitfall_10_decisions_at_the_same_time_lose_no_count(store: Store)
 async def test_a_refund_makes_room_again(store: Store) -> None:
     one = charge(meter("r", "1/1m"))
     answer = await ask(store, 0, one)
-    await store.refund(receipt(one, answer))
-    assert await held(store, 1, *one.meters) == [0]
+    await give_back(store, receipt_of(answer))
+    assert await held(store, 1, *one.plan.meters) == [0]
     assert (await ask(store, 1, one)).allowed
 
 
@@ -277,7 +316,7 @@ async def test_a_refund_goes_to_the_bucket_that_was_charged(store: Store) -> Non
     limit = meter("r", "10/1m", "100/1h")
     early = await ask(store, 0, charge(limit, cost=2))
     await ask(store, 30, charge(limit, cost=3))
-    await store.refund(receipt(charge(limit, cost=2), early))
+    await give_back(store, receipt_of(early))
     assert await held(store, 31, limit) == [3, 3]
     assert await held(store, 66, limit) == [3, 3]
     assert await held(store, 96, limit) == [0, 3]
@@ -287,7 +326,7 @@ async def test_a_refund_that_has_aged_out_of_a_window_takes_nothing_from_it(stor
     limit = meter("r", "10/1m", "100/1h")
     early = await ask(store, 0, charge(limit))
     await ask(store, 66, charge(limit))
-    await store.refund(receipt(charge(limit), early))
+    await give_back(store, receipt_of(early))
     assert await held(store, 67, limit) == [1, 1]
 
 
@@ -295,8 +334,8 @@ async def test_a_refund_never_takes_more_than_the_bucket_holds(store: Store) -> 
     one = charge(meter("r", "10/1m"))
     answer = await ask(store, 0, one)
     for _ in range(3):
-        await store.refund(receipt(one, answer))
-    assert await held(store, 1, *one.meters) == [0]
+        await give_back(store, receipt_of(answer))
+    assert await held(store, 1, *one.plan.meters) == [0]
 
 
 async def test_a_refund_gives_back_only_what_its_decision_charged(store: Store) -> None:
@@ -307,22 +346,24 @@ async def test_a_refund_gives_back_only_what_its_decision_charged(store: Store) 
     asked = charge(shadow, attempts, peeked, real)
     await ask(store, 0, asked)
     answer = await ask(store, 1, asked)
-    assert receipt(asked, answer).charges == (charge(real),)
-    await store.refund(receipt(asked, answer))
+    assert receipt_of(answer) == (Given(charge(real), us(1)),)
+    await give_back(store, receipt_of(answer))
     assert await held(store, 2, shadow, attempts, peeked, real) == [1, 2, 0, 1]
 
 
 async def test_a_refund_of_something_unknown_does_nothing(store: Store) -> None:
-    await store.refund(Receipt(charges=(charge(meter("r", "1/1m")),), at_us=us(0)))
+    await give_back(store, (Given(charge(meter("r", "1/1m")), us(0)),))
     assert await store.series(ALICE.entity, now_us=us(0)) == []
+
+
+async def test_a_refund_of_nothing_does_nothing(store: Store) -> None:
+    await give_back(store, ())
 
 
 async def test_a_refund_of_several_keys_reaches_each(store: Store) -> None:
     charges = [charge(tracked(60), key=ALICE, cost=2), charge(tracked(60), key=BOB, cost=3)]
     answer = await ask(store, 0, *charges)
-    made = receipt_of(charges, answer)
-    assert made is not None
-    await store.refund(made)
+    await give_back(store, receipt_of(answer))
     assert [await held(store, 1, tracked(60), key=key) for key in (ALICE, BOB)] == [[0], [0]]
 
 
@@ -372,6 +413,20 @@ async def test_order_of_meters_and_windows_does_not_matter(store: Store) -> None
     await ask(store, 0, charge(meter("a", "5/1m", "5/1h"), meter("b", "5/1m"), cost=2))
     await ask(store, 1, charge(meter("b", "5/1m"), meter("a", "5/1h", "5/1m")))
     assert await held(store, 2, meter("a", "5/1m", "5/1h"), meter("b", "5/1m")) == [3, 3, 3]
+
+
+async def test_a_ring_of_another_rule_stays_while_it_holds_something_and_not_longer(store: Store) -> None:
+    other, mine = meter("other", "9/1m"), meter("mine", "9/1m", "9/1h")
+    await ask(store, 0, charge(other, cost=2))
+    await ask(store, 10, charge(other, cost=3))
+    await ask(store, 66, charge(mine))
+    assert await held(store, 66, other, mine) == [3, 1, 1]
+    await ask(store, 72 - ONE_MICROSECOND, charge(meter("third", "9/1m")))
+    assert await held(store, 72 - ONE_MICROSECOND, other, mine) == [3, 1, 1]
+    await ask(store, 72, charge(mine))
+    assert {(each.scope, each.window.seconds) for each in await store.series(ALICE.entity, now_us=us(72))} == {
+        *(("mine", 60), ("mine", 3_600), ("third", 60)),
+    }
 
 
 async def test_a_rule_that_is_gone_for_longer_than_its_window_leaves_nothing_behind(store: Store) -> None:

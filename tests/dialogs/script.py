@@ -36,6 +36,9 @@ DIRECTIONS = {
     "deliver": "deliver SENDER RECIPIENT: a whole message, which is taken",
     "tls": "the TLS handshake, after STARTTLS was answered",
     "later": "later 60: so many seconds go by",
+    "ban": "ban ip:192.0.2.7 reject: an operator bans whom he names, from now on",
+    "list": "list allow ip:192.0.2.7: an operator puts somebody on a list",
+    "lift": "lift ban|ip:192.0.2.7: he takes that back",
     "store": "store down, store up: the counters cannot be asked, and can again",
     "hang up": "the client is gone",
 }

@@ -15,11 +15,13 @@ import pytest
 
 from reputation.config import Settings
 from reputation.contracts import Store
+from reputation.entries import Ban, Listing, parse_target
 from reputation.errors import ConfigError, StoreUnavailable
 from reputation.events import Stage
 from reputation.store.memory import MemoryStore
 from reputation.store.redis_store import RedisStore
 from reputation.verdict import Action
+from reputation.windows import MICROSECONDS
 from tests.dialogs.script import CLOSED, Scene, ScriptError, Step, matches, parse
 from tests.servers import RedisServer
 from tests.smtp.front_end_for_tests import Client, FrontEnd, front_end, self_signed, until
@@ -114,14 +116,32 @@ class Performance:
                 await self._client.start_tls()
             case "later", (seconds,):
                 self.mx.store.advance(float(seconds))
-            case "store", ("down",):
-                self.mx.store.trouble = StoreUnavailable("it is down")
-            case "store", ("up",):
-                self.mx.store.trouble = None
+            case "ban" | "list" | "lift", _:
+                await self._operate(word, *words)
+            case "store", ("down" | "up" as state,):
+                self.mx.store.trouble = {"down": StoreUnavailable("it is down"), "up": None}[state]
             case "hang", ("up",):
                 await self._client.hang_up()
             case _:
                 raise ScriptError(f"! {word} {' '.join(words)}: no such stage direction")
+
+    async def _operate(self, word: str, *words: str) -> None:
+        """What an operator does with the register."""
+        registrar = self.mx.engine.registrar
+        match word, words:
+            case "ban", (target, action):
+                await registrar.put(Ban(action=Action(action), **self._signed(target)))
+            case "list", (name, target):
+                await registrar.put(Listing(list=name, **self._signed(target)))
+            case "lift", (id,):
+                assert await registrar.lift(id, author="eve", reason="it is over"), f"no entry {id}"
+            case _:
+                raise ScriptError(f"! {word} {' '.join(words)}: no such stage direction")
+
+    def _signed(self, target: str) -> dict[str, Any]:
+        aim = parse_target(target, self.mx.engine.spelling)
+        now = self.mx.store.now_us / MICROSECONDS
+        return {"target": aim, "author": "eve", "reason": "a secret of ours", "created_at": now, "expires_at": None}
 
     async def _say(self, line: str, answer: str) -> None:
         await self._client.say(line)
@@ -189,7 +209,7 @@ async def store_of_scene(request: pytest.FixtureRequest, prefix: str) -> AsyncIt
         if request.param == "memory":
             return MemoryStore()
         server: RedisServer = request.getfixturevalue("valkey")
-        stores.append(RedisStore(server.unix_url, prefix=f"{prefix}.{number}", timeout_seconds=10.0))
+        stores.append(RedisStore(server.unix_url, prefix=f"{prefix}.{number}", deadline_seconds=10.0))
         return stores[-1]
 
     yield fresh

@@ -6,7 +6,8 @@
             assert (await client.ask("EHLO client.example")).code == 250
 
 The engine is real. Its store is a `HandStore`: a real one underneath, whose clock is moved by hand and that can be
-taken away. With `instant=True` nobody sleeps: a delay moves the store's clock, and limits behave as if it had passed.
+taken away; the engine's own clock moves with it. With `instant=True` nobody sleeps: a delay moves the store's clock,
+and limits behave as if it had passed.
 
 No wait is without an end: what does not come within `PATIENCE_SECONDS` fails the test.
 """
@@ -19,19 +20,20 @@ import ssl
 import struct
 import subprocess
 import tomllib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from reputation.charges import Answer, Charge, Receipt
+from reputation.clock import SystemClock
 from reputation.config import Settings
-from reputation.contracts import Series, Store
+from reputation.contracts import Board, Series, Sketch, Store, Texts
 from reputation.engine import Engine
-from reputation.keys import Entity, Metric, parse_entity
+from reputation.keys import Entity, Key, Metric, parse_entity
 from reputation.metrics import Metrics
 from reputation.store.memory import MemoryStore
-from reputation.windows import MICROSECONDS
+from reputation.windows import MICROSECONDS, Window
 from smtp_frontend.next_hop import open_next_hop
 from smtp_frontend.next_hop.contract import NextHop
 from smtp_frontend.server import Server, tls_context
@@ -55,19 +57,69 @@ class HandStore:
         self.trouble: Exception | None = None
         self._inner = inner
 
+    @property
+    def whole(self) -> bool:
+        return self.trouble is None
+
     def advance(self, seconds: float) -> None:
         self.now_us += round(seconds * MICROSECONDS)
 
-    async def decide(self, charges: Sequence[Charge], *, now_us: int | None = None) -> Answer:
+    async def decide(self, charges: Sequence[Charge], *, token: str = "", now_us: int | None = None) -> Answer:
         self._fail()
-        return await self._inner.decide(charges, now_us=now_us or self.now_us)
+        return await self._inner.decide(charges, token=token, now_us=now_us or self.now_us)
 
     async def refund(self, receipt: Receipt) -> None:
         self._fail()
         await self._inner.refund(receipt)
 
+    async def renew(self, key: Key, members: Sequence[str], window: Window, *, now_us: int | None = None) -> int:
+        self._fail()
+        return await self._inner.renew(key, members, window, now_us=now_us or self.now_us)
+
+    async def saw(self, key: Key, members: Sequence[str], *, now_us: int | None = None) -> None:
+        self._fail()
+        await self._inner.saw(key, members, now_us=now_us or self.now_us)
+
+    async def sketches(self, keys: Sequence[Key], *, now_us: int | None = None) -> Sequence[Sketch]:
+        return await self._inner.sketches(keys, now_us=now_us or self.now_us)
+
     async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
         return await self._inner.series(entity, now_us=now_us or self.now_us)
+
+    async def counts(self, keys: Sequence[Key], window: Window, *, now_us: int | None = None) -> Sequence[int]:
+        return await self._inner.counts(keys, window, now_us=now_us or self.now_us)
+
+    async def offer(self, board: Board, counts: Mapping[str, int], *, now_us: int | None = None) -> None:
+        self._fail()
+        await self._inner.offer(board, counts, now_us=now_us or self.now_us)
+
+    async def board(self, board: Board, n: int, *, at_us: int | None = None) -> Sequence[tuple[str, int]]:
+        return await self._inner.board(board, n, at_us=at_us or self.now_us)
+
+    async def beat(self, process: str, lifetime_seconds: float) -> int:
+        self._fail()
+        return await self._inner.beat(process, lifetime_seconds)
+
+    async def enter(
+        self, id: str, entry_json: str, *, expires_us: int | None, line: str, now_us: int | None = None
+    ) -> int:
+        self._fail()
+        now = now_us or self.now_us
+        return await self._inner.enter(id, entry_json, expires_us=expires_us, line=line, now_us=now)
+
+    async def strike(self, id: str, line: str, *, now_us: int | None = None) -> int:
+        self._fail()
+        return await self._inner.strike(id, line, now_us=now_us or self.now_us)
+
+    async def entries(self, known_version: int, *, now_us: int | None = None) -> Texts:
+        self._fail()
+        return await self._inner.entries(known_version, now_us=now_us or self.now_us)
+
+    async def audit(self, n: int) -> Sequence[tuple[int, str]]:
+        return await self._inner.audit(n)
+
+    def changes(self) -> AsyncGenerator[None, None]:
+        return self._inner.changes()
 
     async def ping(self) -> str:
         return await self._inner.ping()
@@ -78,6 +130,16 @@ class HandStore:
     def _fail(self) -> None:
         if self.trouble is not None:
             raise self.trouble
+
+
+class HandClock(SystemClock):
+    """A clock that also goes on by whatever the store's was moved."""
+
+    def __init__(self, store: HandStore) -> None:
+        self._store = store
+
+    def monotonic(self) -> float:
+        return super().monotonic() + (self._store.now_us - us(0)) / MICROSECONDS
 
 
 class InstantSleepers(Sleepers):
@@ -307,7 +369,8 @@ async def front_end(
         policy=settings.policy(),
         store=hand_store,
         spelling=settings.spelling(),
-        deadline_seconds=settings.store.deadline_seconds if "store" in settings.model_fields_set else PATIENCE_SECONDS,
+        clock=HandClock(hand_store),
+        never_ban=settings.never_ban(),
     )
     if isinstance(next_hop, str):
         next_hop = open_next_hop(next_hop, hostname=HOSTNAME, timeout_seconds=smtp.next_hop_timeout_seconds)

@@ -9,7 +9,7 @@ from reputation.config import Settings, effective, load, without_password
 from reputation.errors import ConfigError
 from reputation.events import Stage
 from reputation.keys import Dimension, Metric
-from reputation.policy import Mode, OnStoreFailure
+from reputation.rules import Mode, OnStoreFailure
 from reputation.verdict import Action
 from reputation.windows import Limit
 

@@ -2,35 +2,43 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from reputation.charges import Answer, Charge, Receipt
+from reputation.charges import Answer, Charge, Charging, Receipt
 from reputation.clock import ManualClock
 from reputation.contracts import Series
-from reputation.engine import ASKING, Engine
+from reputation.denials import MAX_SECONDS
+from reputation.engine import Engine
 from reputation.errors import StoreError, StoreMisuse, StoreUnavailable
 from reputation.events import Outcome, OutcomeKind
 from reputation.keys import Dimension, Entity, Metric
-from reputation.policy import Mode, OnStoreFailure, Policy, Rule
+from reputation.policy import Policy
+from reputation.rules import Mode, OnStoreFailure, Rule
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason
-from tests.builders import connect, data, mail, rcpt, rule
+from reputation.windows import Window
+from tests.builders import connect, disconnect, mail, rcpt, rule, session
 
 ALICE = Entity("sender", "alice@example.com")
 MOMENT_SECONDS = 0.001
-LONG_SECONDS = 60.0
 
 
 class TroubledStore(MemoryStore):
-    """A store that fails, or hangs, for as long as it is told to; it counts how often it was asked."""
+    """A store that fails, or hangs, for as long as it is told to; it counts how often it was asked.
+
+    It gives no answer about the keys of the dimensions that are `away`, as a cluster of which a part is away.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.trouble: StoreError | None = None
         self.hangs = False
+        self.away: frozenset[str] = frozenset()
         self.asked = 0
 
     async def _suffer(self) -> None:
@@ -40,9 +48,16 @@ class TroubledStore(MemoryStore):
         if self.trouble is not None:
             raise self.trouble
 
-    async def decide(self, charges: Sequence[Charge], *, now_us: int | None = None) -> Answer:
+    async def decide(self, charges: Sequence[Charge], *, token: str = "", now_us: int | None = None) -> Answer:
         await self._suffer()
-        return await super().decide(charges, now_us=now_us)
+        there = [index for index, charge in enumerate(charges) if charge.key.entity.dimension not in self.away]
+        answer = self.decide_now([charges[index] for index in there], token=token, now_us=now_us)
+        numbers, given = [], iter(answer.numbers)
+        for index, charge in enumerate(charges):
+            numbers += [next(given) if index in there else 0 for _ in range(charge.plan.size)]
+        times = tuple(answer.at_us if index in there else 0 for index in range(len(charges)))
+        missing = frozenset(range(len(charges))) - set(there)
+        return answer._replace(charges=tuple(charges), numbers=numbers, times_us=times, missing=missing)
 
     async def refund(self, receipt: Receipt) -> None:
         await self._suffer()
@@ -64,10 +79,10 @@ def clock() -> ManualClock:
 
 
 def engine_of(
-    store: TroubledStore, *rules: Rule, clock: ManualClock | None = None, deadline_seconds: float = LONG_SECONDS
+    store: TroubledStore, *rules: Rule, clock: ManualClock | None = None, fallback: MemoryStore | None = None
 ) -> Engine:
     policy = Policy(rules=rules, tracked=frozenset({Dimension.SENDER}))
-    return Engine(policy=policy, store=store, clock=clock, deadline_seconds=deadline_seconds)
+    return Engine(policy=policy, store=store, clock=clock, fallback=fallback)
 
 
 def sample(registry: CollectorRegistry, name: str, **labels: str) -> float:
@@ -119,11 +134,12 @@ async def test_verdicts_are_counted_by_stage_action_and_reason(store: TroubledSt
 # --- giving back
 
 
-async def test_what_was_charged_can_be_given_back(store: TroubledStore) -> None:
-    engine = engine_of(store, HOURLY)
+async def test_what_was_charged_can_be_given_back(store: TroubledStore, clock: ManualClock) -> None:
+    engine = engine_of(store, HOURLY, clock=clock)
     verdicts = [await engine.judge(mail()) for _ in range(3)]
     await engine.refund(*verdicts)
     assert await store.series(ALICE) == []
+    clock.advance(MAX_SECONDS)  # as long as a refusal is remembered
     assert (await engine.judge(mail())).action is Action.ACCEPT
 
 
@@ -206,30 +222,11 @@ async def test_without_an_answer_the_rules_say_what_to_do(
     store.trouble = trouble
     verdict = await engine.judge(mail())
     assert (verdict.action, verdict.reason) == (action, Reason.STORE_UNAVAILABLE)
-    assert verdict.receipt is None
+    assert verdict.receipt == ()
     assert store.asked == 1, "nothing is asked twice"
     registry = engine.metrics.registry
     assert sample(registry, "reputon_store_failures_total", call="decide", error=type(trouble).__name__) == 1
     assert sample(registry, "reputon_store_up") == 0
-
-
-async def test_a_store_that_hangs_is_given_up_at_the_deadline(store: TroubledStore) -> None:
-    store.hangs = True
-    engine = engine_of(store, CAREFUL, deadline_seconds=MOMENT_SECONDS)
-    verdict = await engine.judge(mail())
-    assert (verdict.action, verdict.reason) == (Action.TEMPFAIL, Reason.STORE_UNAVAILABLE)
-    assert store.asked == 1
-
-
-async def test_everything_that_waits_for_the_store_has_the_deadline(store: TroubledStore) -> None:
-    engine = engine_of(store, HARVEST, deadline_seconds=MOMENT_SECONDS)
-    verdict = await engine.judge(data("bob@example.net"))
-    store.hangs = True
-    await engine.refund(verdict)
-    await engine.learn(Outcome(kind=OutcomeKind.SPAM, event=data("bob@example.net")))
-    registry = engine.metrics.registry
-    assert sample(registry, "reputon_store_failures_total", call="refund", error="StoreUnavailable") == 1
-    assert sample(registry, "reputon_store_failures_total", call="learn", error="StoreUnavailable") == 1
 
 
 async def test_a_caller_that_gives_up_is_not_taken_for_a_store_that_fails(store: TroubledStore) -> None:
@@ -254,7 +251,7 @@ async def test_pitfall_25_the_first_answer_ends_the_trouble(store: TroubledStore
 async def test_each_change_of_the_store_s_state_is_logged_once(
     store: TroubledStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = engine_of(store, HOURLY, clock=clock)
+    engine = engine_of(store, rule("roomy", limits=("99/1h",)), clock=clock)
     with caplog.at_level(logging.DEBUG, logger="reputon"):
         await engine.judge(mail())
         for _ in range(2):
@@ -270,31 +267,204 @@ async def test_each_change_of_the_store_s_state_is_logged_once(
     assert caplog.messages == [down, back, down, back]
 
 
-class SlowStore(MemoryStore):
-    """A healthy store that does one thing at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._one = asyncio.Lock()
-
-    async def decide(self, charges: Sequence[Charge], *, now_us: int | None = None) -> Answer:
-        async with self._one:
-            await asyncio.sleep(MOMENT_SECONDS)
-            return await super().decide(charges, now_us=now_us)
-
-
-async def test_a_crowd_that_waits_for_its_turn_is_no_store_that_is_away() -> None:
-    """Hundreds of decisions at once take longer than the deadline together, and no limit may be passed for that."""
-    limited = Policy(rules=(rule(limits=("30/1m",)),), tracked=frozenset())
-    engine = Engine(policy=limited, store=SlowStore(), deadline_seconds=ASKING * MOMENT_SECONDS * 8)
-    verdicts = await asyncio.gather(*(engine.judge(mail()) for _ in range(400)))
-    assert sum(verdict.action is Action.ACCEPT for verdict in verdicts) == 30
-    assert {verdict.reason for verdict in verdicts} == {Reason.WITHIN_LIMITS, Reason.OVER_LIMIT}
-
-
-async def test_a_store_that_hangs_is_asked_for_one_refund_of_many(store: TroubledStore) -> None:
-    engine = engine_of(store, rule(limits=("99/1m",)), deadline_seconds=MOMENT_SECONDS)
-    store_answers = [await engine.judge(mail()) for _ in range(20)]
+async def test_many_refunds_wait_for_a_store_that_is_away_together(store: TroubledStore) -> None:
+    engine = engine_of(store, rule(limits=("99/1m",)))
+    verdicts = [await engine.judge(mail()) for _ in range(20)]
     store.hangs, store.asked = True, 0
-    await engine.refund(*store_answers)
+    refunds = asyncio.create_task(engine.refund(*verdicts))
+    await asyncio.sleep(MOMENT_SECONDS)
+    assert store.asked == 20, "none waits for the deadline of another"
+    refunds.cancel()
+
+
+async def test_the_store_is_back_when_all_of_it_is(
+    store: TroubledStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = engine_of(store, rule(limits=("99/1m",)), clock=clock)
+    store.trouble = StoreUnavailable("away")
+    await engine.judge(mail())
+    store.trouble, store.whole = None, False
+    for _ in range(3):
+        await engine.judge(mail())
+    assert [line for line in caplog.messages if line.startswith("store back")] == []
+    store.whole = True
+    await engine.judge(mail())
+    assert [line for line in caplog.messages if line.startswith("store back")] == [
+        "store back after 0.0 s, 1 calls had failed"
+    ]
+
+
+# --- partly away
+
+
+async def test_rules_whose_keys_got_no_answer_say_what_to_do(store: TroubledStore) -> None:
+    by_ip = rule("by-ip", key=(Dimension.IP,), limits=("9/1h",), on_store_failure=OnStoreFailure.TEMPFAIL)
+    engine = engine_of(store, HOURLY, by_ip)
+    store.away = frozenset({"ip"})
+    verdict = await engine.judge(mail())
+    assert (verdict.action, verdict.reason, verdict.rule) == (Action.TEMPFAIL, Reason.STORE_UNAVAILABLE, "by-ip")
+    assert await store.series(ALICE) == [], "what the others charged is given back"
+
+
+async def test_what_is_known_decides_when_the_missing_keys_matter_to_nobody(store: TroubledStore) -> None:
+    engine = engine_of(store, rule("strict", limits=("1/1h",)), rule("by-ip", key=(Dimension.IP,), limits=("9/1h",)))
+    store.away = frozenset({"ip"})
+    verdicts = [await engine.judge(mail()) for _ in range(2)]
+    assert [(verdict.action, verdict.rule) for verdict in verdicts] == [
+        *((Action.ACCEPT, ""), (Action.TEMPFAIL, "strict")),
+    ]
+
+
+# --- counting locally
+
+LOCAL = rule("local", limits=("4/1h",), action=Action.REJECT, on_store_failure=OnStoreFailure.LOCAL)
+
+
+@pytest.mark.parametrize(("live", "admitted"), [(1, 4), (2, 2), (9, 1)])
+async def test_a_rule_that_counts_locally_enforces_its_share(store: TroubledStore, live: int, admitted: int) -> None:
+    engine = engine_of(store, LOCAL, fallback=MemoryStore())
+    engine.upkeep.live = live
+    store.trouble = StoreUnavailable("away")
+    verdicts = [await engine.judge(mail()) for _ in range(admitted + 2)]
+    assert [verdict.denied for verdict in verdicts] == [False] * admitted + [True] * 2
+    assert {verdict.reason for verdict in verdicts[:admitted]} == {Reason.STORE_UNAVAILABLE}
+    assert verdicts[-1].rule == "local"
+
+
+async def test_a_local_refusal_is_never_a_permanent_one(store: TroubledStore) -> None:
+    """The share is a guess, and our trouble is never the sender's fault."""
+    engine = engine_of(store, LOCAL, fallback=MemoryStore())
+    engine.upkeep.live = 9
+    store.trouble = StoreUnavailable("away")
+    verdicts = [await engine.judge(mail()) for _ in range(2)]
+    assert verdicts[1].action in {Action.TEMPFAIL, Action.THROTTLE}
+
+
+async def test_without_a_store_of_its_own_a_rule_that_counts_locally_accepts(store: TroubledStore) -> None:
+    engine = engine_of(store, LOCAL)
+    store.trouble = StoreUnavailable("away")
+    assert {(await engine.judge(mail())).action for _ in range(9)} == {Action.ACCEPT}
+
+
+async def test_a_rule_that_wants_a_tempfail_is_heard_before_one_that_counts_locally(store: TroubledStore) -> None:
+    engine = engine_of(store, LOCAL, CAREFUL, fallback=MemoryStore())
+    store.trouble = StoreUnavailable("away")
+    assert (await engine.judge(mail())).rule == "careful"
+
+
+async def test_local_counts_end_with_the_trouble(store: TroubledStore) -> None:
+    engine = engine_of(store, LOCAL, fallback=MemoryStore())
+    engine.upkeep.live = 9
+    store.trouble = StoreUnavailable("away")
+    for _ in range(3):
+        await engine.judge(mail())
+    store.trouble = None
+    assert (await engine.judge(mail())).action is Action.ACCEPT
+
+
+# --- refusals from memory
+
+
+async def test_a_flood_of_refusals_costs_few_round_trips(store: TroubledStore, clock: ManualClock) -> None:
+    engine = engine_of(store, HOURLY, clock=clock)
+    verdicts = [await engine.judge(mail()) for _ in range(100)]
+    assert store.asked == 3, "two that were admitted, one that was refused"
+    assert {(verdict.action, verdict.rule, verdict.reason) for verdict in verdicts[2:]} == {
+        *((Action.TEMPFAIL, "hourly", Reason.OVER_LIMIT),)
+    }
+    assert verdicts[-1].receipt == ()
+
+
+async def test_a_remembered_refusal_counts_down_and_is_asked_about_after_a_second(
+    store: TroubledStore, clock: ManualClock
+) -> None:
+    engine = engine_of(store, HOURLY, clock=clock)
+    told = [await engine.judge(mail()) for _ in range(3)][-1].retry_after_seconds
+    clock.advance(0.5)
+    assert (await engine.judge(mail())).retry_after_seconds == pytest.approx(told - 0.5, abs=0.001)
+    clock.advance(0.5)
+    store.asked = 0
+    await engine.judge(mail())
     assert store.asked == 1
+
+
+async def test_nobody_is_refused_from_memory_who_would_be_admitted(store: TroubledStore, clock: ManualClock) -> None:
+    engine = engine_of(store, HOURLY, clock=clock)
+    for _ in range(3):
+        await engine.judge(mail())
+    assert (await engine.judge(mail("bob@example.com"))).action is Action.ACCEPT
+    assert (await engine.judge(rcpt("carol@example.net"))).action is Action.ACCEPT
+
+
+async def test_attempts_that_count_are_never_refused_from_memory(store: TroubledStore) -> None:
+    engine = engine_of(store, rule("attempts", limits=("1/1h",), charge=Charging.ALWAYS))
+    for _ in range(5):
+        await engine.judge(mail())
+    assert store.asked == 5
+    assert {series.count for series in await store.series(ALICE) if series.scope} == {5}
+
+
+async def test_rules_that_are_over_are_counted_for_refusals_from_memory_too(store: TroubledStore) -> None:
+    engine = engine_of(store, HOURLY)
+    for _ in range(10):
+        await engine.judge(mail())
+    assert sample(engine.metrics.registry, "reputon_rule_over_total", rule="hourly", mode="enforce") == 8
+
+
+# --- what is tried again
+
+
+async def test_what_is_asked_twice_is_charged_once(store: TroubledStore) -> None:
+    engine = engine_of(store, rule("strict", limits=("1/1h",)))
+    event = replace(mail(), token="message")
+    assert {(await engine.judge(event)).action for _ in range(3)} == {Action.ACCEPT}
+    assert {series.count for series in await store.series(ALICE)} == {1}
+    assert (await engine.judge(replace(event, token="other"))).action is Action.TEMPFAIL
+    assert (await engine.judge(event)).action is Action.ACCEPT, "no refusal is remembered against it"
+
+
+# --- sessions
+
+OPEN = rule("open", connect(), key=(Dimension.IP,), count=Metric.CONCURRENT, limits=("1/1m",))
+
+
+async def test_a_session_gives_its_lease_back_when_it_ends(store: TroubledStore) -> None:
+    engine = engine_of(store, OPEN)
+    first, second = connect(), replace(connect(), session=replace(session(), id="s2"))
+    assert (await engine.judge(first)).action is Action.ACCEPT
+    assert (await engine.judge(second)).action is Action.TEMPFAIL
+    await engine.judge(disconnect())
+    assert (await engine.judge(second)).action is Action.ACCEPT
+
+
+async def test_a_refund_leaves_the_lease_of_a_session(store: TroubledStore) -> None:
+    engine = engine_of(store, OPEN)
+    await engine.refund(await engine.judge(connect()))
+    second = replace(connect(), session=replace(session(), id="s2"))
+    assert (await engine.judge(second)).action is Action.TEMPFAIL
+
+
+# --- the most
+
+
+async def test_the_top_is_counted_anew(store: TroubledStore) -> None:
+    engine = engine_of(store)
+    for name, count in (("alice", 3), ("bob", 5), ("carol", 1)):
+        for _ in range(count):
+            await engine.judge(mail(f"{name}@example.com"))
+    await engine.upkeep.offer()
+    await engine.judge(mail("carol@example.com"))
+    top = await engine.top("sender", Metric.MESSAGES, Window(300), 2)
+    assert [(entity.id, count) for entity, count in top] == [("bob@example.com", 5), ("alice@example.com", 3)]
+    everybody = await engine.top("sender", Metric.MESSAGES, Window(300), 9)
+    assert (everybody[-1][0].id, everybody[-1][1]) == ("carol@example.com", 2), "more than was offered"
+
+
+async def test_the_top_of_a_past_moment(store: TroubledStore) -> None:
+    engine, before = engine_of(store), time.time()
+    await engine.judge(mail())
+    await engine.upkeep.offer()
+    window, now = Window(300), time.time()
+    around = [await engine.top("sender", Metric.MESSAGES, window, 2, at=at) for at in (before, now)]
+    assert [(ALICE, 1)] in around, "at most one of them is in another stretch"
+    assert await engine.top("sender", Metric.MESSAGES, window, 2, at=now - 7_200) == []

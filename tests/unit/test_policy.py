@@ -4,14 +4,16 @@ import math
 
 import pytest
 
-from reputation.charges import Answer, Charge, Charging, Meter, Over
+from reputation.charges import Answer, Charge, Charging, Kind, Over
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
-from reputation.keys import Dimension, Entity, Key, Metric, Spelling, entities_of
-from reputation.policy import COSTS, KNOWN_AT, LEARNED, TRACKED, Mode, OnStoreFailure, Policy, Rule
+from reputation.keys import EVIDENCE, Dimension, Entity, Key, Metric, Spelling, distinct, entities_of
+from reputation.policy import EVIDENCE_OF, TRACKED, Policy, member_of
+from reputation.rules import COSTS, KNOWN_AT, LEARNED, Accuracy, Mode, OnStoreFailure, Rule, parse_limit
+from reputation.score import KINDS
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason, Verdict
-from reputation.windows import Limit, Reading
+from reputation.windows import MICROSECONDS, Limit, Window
 from tests.builders import EVENTS, connect, data, mail, rcpt, rule, us
 
 ALICE = Entity("sender", "alice@example.com")
@@ -29,23 +31,19 @@ def charges_for(policy: Policy, event: Event) -> tuple[Charge, ...]:
 def answer(charges: tuple[Charge, ...], waits: dict[str, float], counts: dict[str, int] | None = None) -> Answer:
     """What a store answers when the meters of these scopes have to wait that long; the n-th window n times as long."""
 
-    def reading(meter: Meter, position: int) -> Reading:
-        limit = meter.limits[position] if meter.limits else None
-        wait = waits.get(meter.scope, 0.0) * (position + 1)
-        count = (counts or {}).get(meter.scope, 1)
-        return Reading(window=meter.windows[position], count=count, limit=limit, retry_after_seconds=wait)
-
-    readings = tuple(
-        tuple(tuple(reading(meter, position) for position in range(len(meter.windows))) for meter in charge.meters)
-        for charge in charges
-    )
-    allowed = not any(m.over is Over.DENIES and m.scope in waits for charge in charges for m in charge.meters)
-    return Answer(allowed=allowed, at_us=0, readings=readings)
+    numbers: list[int] = []
+    for charge in charges:
+        for meter in charge.plan.meters:
+            for position in range(len(meter.windows)):
+                wait = waits.get(meter.scope, 0.0) * (position + 1)
+                numbers += ((counts or {}).get(meter.scope, 1), round(wait * MICROSECONDS))
+        numbers += [0] * (charge.plan.size - 2 * sum(len(meter.windows) for meter in charge.plan.meters))
+    allowed = not any(m.over is Over.DENIES and m.scope in waits for charge in charges for m in charge.plan.meters)
+    return Answer(charges, allowed, numbers, (us(0),) * len(charges))
 
 
 def verdict_of(policy: Policy, event: Event, waits: dict[str, float]) -> Verdict:
-    charges = charges_for(policy, event)
-    return policy.decide(charges, answer(charges, waits))
+    return policy.decide(answer(charges_for(policy, event), waits))
 
 
 # --- a rule cannot be built wrong
@@ -77,7 +75,30 @@ def test_two_rules_of_one_name_would_share_a_counter_and_are_refused() -> None:
 
 @pytest.mark.parametrize("metric", list(Metric))
 def test_every_metric_can_be_counted_somewhere(metric: Metric) -> None:
-    assert metric in LEARNED.values() or metric in {counted for _, counted in COSTS}
+    anywhere = {*LEARNED.values(), Metric.CONCURRENT}
+    event = next(event for event in EVENTS if metric in anywhere or (event.stage, metric) in COSTS)
+    assert rule("r", event, key=(Dimension.IP,), count=metric).count == metric
+
+
+@pytest.mark.parametrize(
+    ("count", "limits", "error"),
+    [
+        ("distinct(recipient)", ("5/1h",), "count: recipient is not known at stage mail"),
+        ("distinct(ip)", ("1001/1h",), r"limits: distinct\(ip\) is counted exactly up to 1000"),
+        ("distinct(ip)", ("5/1h", "9/60m"), "limits: name at least one limit, and each window once"),
+        (Metric.CONCURRENT, ("5/1m", "9/1h"), "limits: concurrent has one limit, a number of sessions"),
+    ],
+)
+def test_a_rule_on_members_or_sessions_that_cannot_be_counted(count: str, limits: tuple[str, ...], error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        rule(count=count, limits=limits)
+
+
+def test_a_limit_of_sessions_is_a_plain_number() -> None:
+    assert parse_limit(Metric.CONCURRENT, " 5 ") == Limit(5, Window(60))
+    assert parse_limit(distinct(Dimension.IP), "5/1h") == Limit.parse("5/1h")
+    with pytest.raises(ConfigError, match='"5/1h" is not a number of sessions'):
+        parse_limit(Metric.CONCURRENT, "5/1h")
 
 
 def test_everything_tracked_has_a_cost() -> None:
@@ -107,7 +128,7 @@ def test_a_rule_s_action_and_mode_say_what_its_meter_does_when_it_is_over(
 
 def test_rules_on_one_counter_make_one_charge() -> None:
     charges = charges_for(policy_of(rule("a"), rule("b", limits=("9/1h",)), rule("c", key=(Dimension.IP,))), mail())
-    assert [(str(charge.key.entity), [meter.scope for meter in charge.meters]) for charge in charges] == [
+    assert [(str(charge.key.entity), [meter.scope for meter in charge.plan.meters]) for charge in charges] == [
         ("sender:alice@example.com", ["a", "b"]),
         ("ip:192.0.2.1", ["c"]),
     ]
@@ -146,7 +167,7 @@ async def test_of_two_rules_that_refuse_the_longer_wait_is_told() -> None:
     charges = charges_for(policy, mail())
     store = MemoryStore()
     await store.decide(charges, now_us=us(0))
-    verdict = policy.decide(charges, await store.decide(charges, now_us=us(1)))
+    verdict = policy.decide(await store.decide(charges, now_us=us(1)))
     assert verdict.rule == "short"
     assert verdict.retry_after_seconds > 3_500
     assert f"try again in {math.ceil(verdict.retry_after_seconds)} s" in verdict.reply
@@ -155,7 +176,7 @@ async def test_of_two_rules_that_refuse_the_longer_wait_is_told() -> None:
 def test_a_rule_whose_entity_is_unknown_does_not_apply() -> None:
     policy = policy_of(rule("users", key=(Dimension.USER,)), rule("pairs", key=(Dimension.SENDER, Dimension.USER)))
     assert charges_for(policy, mail()) == ()
-    assert [charge.meters[0].scope for charge in charges_for(policy, mail(user="alice"))] == ["users", "pairs"]
+    assert [charge.plan.meters[0].scope for charge in charges_for(policy, mail(user="alice"))] == ["users", "pairs"]
 
 
 def test_a_rule_applies_at_its_stage_alone() -> None:
@@ -180,13 +201,69 @@ def test_the_site_s_own_counts_have_no_limit_and_stop_nothing() -> None:
     charges = charges_for(policy_of(tracked=frozenset(Dimension)), connect())
     assert {str(charge.key.entity) for charge in charges} == {"ip:192.0.2.1", "prefix:192.0.2.0/24"}
     for charge in charges:
-        [own] = charge.meters
+        [own] = charge.plan.meters
         assert (own.scope, own.limits, own.over) == ("", (), Over.NOTES)
 
 
 def test_only_tracked_dimensions_are_counted_without_a_rule() -> None:
     charges = charges_for(policy_of(tracked=frozenset({Dimension.PREFIX})), connect())
     assert [charge.key.entity.dimension for charge in charges] == ["prefix"]
+
+
+# --- members, sessions, accuracy, evidence
+
+
+def test_a_rule_on_members_has_a_key_of_its_own_and_names_the_member_in_short() -> None:
+    count = distinct(Dimension.IP)
+    policy = policy_of(rule("ips", count=count, limits=("3/1h",)), rule("more", count=count, limits=("9/24h",)))
+    charges = charges_for(policy, mail())
+    assert [charge.key for charge in charges] == [Key(ALICE, count, "ips"), Key(ALICE, count, "more")]
+    assert {charge.plan.kind for charge in charges} == {Kind.DISTINCT}
+    assert {(charge.member, charge.cost) for charge in charges} == {(member_of(Entity("ip", "192.0.2.1")), 1)}
+    assert len(charges[0].member) == 16
+
+
+def test_a_rule_on_members_applies_where_the_member_is_known() -> None:
+    policy = policy_of(rule("users", count=distinct(Dimension.USER), limits=("3/1h",)))
+    assert charges_for(policy, mail()) == ()
+    [known] = charges_for(policy, mail(user="alice"))
+    assert known.member == member_of(Entity("user", "alice"))
+
+
+def test_a_rule_on_sessions_takes_a_lease_for_the_session() -> None:
+    sessions = rule("open", connect(), key=(Dimension.IP,), count=Metric.CONCURRENT, limits=("5/1m",))
+    [charge] = charges_for(policy_of(sessions), connect())
+    assert charge.key == Key(Entity("ip", "192.0.2.1"), Metric.CONCURRENT, "open")
+    assert (charge.plan.kind, charge.member, charge.plan.meters[0].limits) == (
+        *(Kind.LEASES, connect().session.id, (Limit.parse("5/1m"),)),
+    )
+
+
+@pytest.mark.parametrize("accuracy", Accuracy)
+def test_a_rule_says_how_accurate_its_meter_is(accuracy: Accuracy) -> None:
+    [charge] = charges_for(policy_of(rule(accuracy=accuracy)), mail())
+    assert charge.plan.meters[0].interpolated is (accuracy is Accuracy.INTERPOLATED)
+    assert rule().accuracy is Accuracy.STRICT
+
+
+def test_evidence_is_read_along_where_the_policy_says_so() -> None:
+    policy = Policy(tracked=frozenset(), evidence={Stage.MAIL: (Dimension.IP, Dimension.USER)})
+    [read] = charges_for(policy, mail())
+    assert (read.key, read.plan.kind, read.member) == (Key(Entity("ip", "192.0.2.1"), EVIDENCE), Kind.EVIDENCE, "")
+    assert charges_for(policy, connect()) == ()
+    verdict = verdict_of(policy, mail(), {})
+    assert (verdict.action, verdict.reason) == (Action.ACCEPT, Reason.NO_RULE)
+
+
+def test_different_values_are_estimated_of_who_is_tracked() -> None:
+    event = mail(user="alice")
+    user, address = Entity("user", "alice"), Entity("ip", "192.0.2.1")
+    entities = entities_of(event, Spelling())
+    assert list(policy_of(tracked=frozenset(Dimension)).sketched(event, entities)) == [
+        (Key(user, distinct(Dimension.IP)), address)
+    ]
+    assert list(policy_of().sketched(event, entities)) == []
+    assert list(policy_of(tracked=frozenset(Dimension)).sketched(mail(), entities_of(mail(), Spelling()))) == []
 
 
 # --- outcomes
@@ -198,9 +275,12 @@ def test_a_rule_on_something_learned_only_reads_and_its_outcome_charges() -> Non
     [judged] = charges_for(policy, mail())
     [counted] = policy.charges_of_outcome(OutcomeKind.UNKNOWN_RECIPIENT, entities_of(mail(), Spelling()))
     assert judged.key == counted.key == Key(Entity("ip", "192.0.2.1"), Metric.INVALID_RECIPIENTS)
-    assert judged.meters[0].charging is Charging.NEVER
-    assert counted.meters[0].charging is Charging.ALWAYS
-    assert (judged.meters[0].scope, judged.meters[0].windows) == (counted.meters[0].scope, counted.meters[0].windows)
+    assert judged.plan.meters[0].charging is Charging.NEVER
+    assert counted.plan.meters[0].charging is Charging.ALWAYS
+    assert (judged.plan.meters[0].scope, judged.plan.meters[0].windows) == (
+        counted.plan.meters[0].scope,
+        counted.plan.meters[0].windows,
+    )
 
 
 def test_an_outcome_counts_against_who_sent_and_never_against_who_received() -> None:
@@ -211,7 +291,14 @@ def test_an_outcome_counts_against_who_sent_and_never_against_who_received() -> 
         dimensions = {charge.key.entity.dimension for charge in charges}
         assert {"ip", "sender"} <= dimensions
         assert not {"recipient", "recipient_domain"} & dimensions
-        assert {charge.key.metric for charge in charges} == {LEARNED[kind]}
+        counted = {str(charge.key.metric) for charge in charges if charge.plan.kind is Kind.RINGS}
+        assert counted == ({LEARNED[kind]} if kind in LEARNED else set())
+        weighed = {(charge.key.metric, charge.member, charge.cost) for charge in charges} - {
+            (charge.key.metric, charge.member, charge.cost) for charge in charges if charge.plan.kind is Kind.RINGS
+        }
+        position = str(KINDS.index(EVIDENCE_OF[kind])) if kind in EVIDENCE_OF else ""
+        assert weighed == ({(EVIDENCE, position, 1_000)} if kind in EVIDENCE_OF else set())
+        assert counted or weighed
 
 
 # --- what the answer means
@@ -220,13 +307,13 @@ def test_an_outcome_counts_against_who_sent_and_never_against_who_received() -> 
 def test_without_a_rule_everything_is_accepted() -> None:
     verdict = verdict_of(policy_of(tracked=frozenset(Dimension)), mail(), {})
     assert (verdict.action, verdict.reason, verdict.findings) == (Action.ACCEPT, Reason.NO_RULE, ())
-    assert verdict.receipt is not None
+    assert len(verdict.receipt) == 4, "the client, its network, the sender and its domain"
 
 
 def test_within_limits_the_fullest_reading_comes_first() -> None:
     policy = policy_of(rule("empty", limits=("100/1h",)), rule("full", limits=("10/1h",)))
     charges = charges_for(policy, mail())
-    verdict = policy.decide(charges, answer(charges, {}, {"empty": 20, "full": 9}))
+    verdict = policy.decide(answer(charges, {}, {"empty": 20, "full": 9}))
     assert (verdict.action, verdict.reason) == (Action.ACCEPT, Reason.WITHIN_LIMITS)
     assert [finding.rule for finding in verdict.findings] == ["full", "empty"]
 
@@ -246,7 +333,7 @@ def test_pitfall_33_a_denial_says_rule_reason_reading_and_when_to_come_back() ->
 
 
 def test_pitfall_35_a_denial_leaves_nothing_to_give_back() -> None:
-    assert verdict_of(policy_of(rule()), mail(), {"sender-messages": 1.0}).receipt is None
+    assert verdict_of(policy_of(rule()), mail(), {"sender-messages": 1.0}).receipt == ()
 
 
 def test_a_rule_s_own_reply_is_filled_in() -> None:
@@ -286,7 +373,7 @@ def test_tags_add_up_and_the_longest_delay_holds() -> None:
     assert verdict.tags == ("tag-one", "tag-two")
     assert verdict.delay_seconds == 7.0
     assert not verdict.denied
-    assert verdict.receipt is not None, "tagged and delayed mail is accepted, and counts"
+    assert len(verdict.receipt) == 1, "tagged and delayed mail is accepted, and counts"
 
 
 def test_a_rule_in_shadow_only_says_what_it_would_have_done() -> None:
@@ -326,7 +413,61 @@ def test_a_rule_in_shadow_stops_nothing_even_without_an_answer() -> None:
     assert policy.fallback(charges_for(policy, mail())).action is Action.ACCEPT
 
 
+def test_what_is_known_of_some_keys_decides_without_the_missing_ones() -> None:
+    policy = policy_of(rule("senders"), rule("ips", key=(Dimension.IP,), limits=("9/1h",)))
+    charges = charges_for(policy, mail())
+    both = answer(charges, {"ips": 5.0})
+    assert policy.decide(both).rule == "ips"
+    position = next(index for index, charge in enumerate(charges) if charge.key.entity.dimension == "ip")
+    partly = policy.decide(both._replace(missing=frozenset({position}), allowed=True))
+    assert (partly.action, [finding.rule for finding in partly.findings]) == (Action.ACCEPT, ["senders"])
+
+
+LOCAL = OnStoreFailure.LOCAL
+
+
+@pytest.mark.parametrize(("live", "share"), [(1, 30), (2, 15), (4, 7), (31, 1), (0, 30)])
+def test_a_rule_that_counts_locally_has_its_share_of_the_limit(live: int, share: int) -> None:
+    policy = policy_of(rule("local", limits=("30/1m",), on_store_failure=LOCAL), rule("open", limits=("9/1h",)))
+    [charge] = policy.local_charges(charges_for(policy, mail()), live)
+    [meter] = charge.plan.meters
+    assert (charge.key, meter.scope, meter.limits) == (
+        Key(ALICE, Metric.MESSAGES),
+        "local",
+        (Limit(share, Window(60)),),
+    )
+
+
+def test_without_such_a_rule_nothing_is_counted_locally() -> None:
+    policy = policy_of(rule("open"), tracked=frozenset(Dimension))
+    assert policy.local_charges(charges_for(policy, mail()), 1) == ()
+
+
+@pytest.mark.parametrize(
+    ("one_rule", "cacheable"),
+    [
+        (rule("r"), True),
+        (rule("r", charge=Charging.ALWAYS), False),
+        (rule("r", action=Action.TARPIT), False),
+        (rule("r", count=distinct(Dimension.IP)), False),
+        (rule("r", count=Metric.CONCURRENT), False),
+        (rule("r", count=Metric.SPAM), True),
+    ],
+)
+def test_only_refusals_that_charge_nothing_may_be_repeated_from_memory(one_rule: Rule, cacheable: bool) -> None:
+    assert policy_of(one_rule).is_cacheable("r") is cacheable
+
+
 # --- explaining
+
+
+def test_explaining_asks_about_members_and_sessions_as_somebody_new_would() -> None:
+    policy = policy_of(rule("ips", count=distinct(Dimension.IP)), rule("open", count=Metric.CONCURRENT))
+    charges = policy.charges_to_explain(ALICE)
+    assert [(charge.key.scope, charge.plan.kind) for charge in charges] == [
+        *(("ips", Kind.DISTINCT), ("open", Kind.LEASES)),
+    ]
+    assert {meter.charging for charge in charges for meter in charge.plan.meters} == {Charging.NEVER}
 
 
 def test_explaining_asks_every_rule_about_the_entity_and_charges_nothing() -> None:
@@ -338,10 +479,10 @@ def test_explaining_asks_every_rule_about_the_entity_and_charges_nothing() -> No
         rule("ips", key=(Dimension.IP,)),
     )
     charges = policy.charges_to_explain(ALICE)
-    assert {meter.scope for charge in charges for meter in charge.meters} == {"mails", "sizes"}
-    assert {meter.charging for charge in charges for meter in charge.meters} == {Charging.NEVER}
+    assert {meter.scope for charge in charges for meter in charge.plan.meters} == {"mails", "sizes"}
+    assert {meter.charging for charge in charges for meter in charge.plan.meters} == {Charging.NEVER}
     both = policy.charges_to_explain(Entity("ip+sender", "192.0.2.1,alice@example.com"))
-    assert [charge.meters[0].scope for charge in both] == ["pairs"]
+    assert [charge.plan.meters[0].scope for charge in both] == ["pairs"]
     assert policy.charges_to_explain(Entity("country", "de")) == ()
 
 

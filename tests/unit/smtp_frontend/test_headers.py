@@ -142,6 +142,14 @@ def test_the_verdict_field() -> None:
     )
 
 
+def test_the_verdict_field_names_the_entry_that_decided() -> None:
+    entry = "list|allow|user:m\u00fcller" + "\u00fc" * 200
+    allowed = Verdict(action=Action.ACCEPT, reason=Reason.ALLOWLISTED, entry=entry)
+    field = verdict_field(allowed, (), "s1.1")
+    assert field.startswith(b"X-Reputon: accept\r\n\treason=allowlisted\r\n\tentry=list|allow|user:m\\xfcller")
+    assert all(len(line) <= 998 for line in field.split(b"\r\n"))
+
+
 def test_the_verdict_field_without_a_rule() -> None:
     field = verdict_field(Verdict(action=Action.ACCEPT, reason=Reason.NO_RULE), (), "s.1")
     assert field == b"X-Reputon: accept\r\n\treason=no-rule\r\n\tid=s.1\r\n"

@@ -51,6 +51,15 @@ def test_a_verdict_is_one_line_with_all_that_explains_it(caplog: pytest.LogCaptu
     assert record.levelno == logging.INFO
 
 
+def test_the_entry_that_decided_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    banned = Verdict(action=Action.REJECT, reason=Reason.BANNED, entry="list|block|sender:a b@example.com")
+    assert (
+        logged(caplog, mail(), banned)
+        .getMessage()
+        .startswith('verdict stage=mail action=reject reason=banned entry="list|block|sender:a b@example.com" from=')
+    )
+
+
 @pytest.mark.parametrize(
     ("event", "envelope"),
     [

@@ -1,0 +1,353 @@
+"""The register: how everything that operators have put down (`reputation.entries`) stands to one event.
+
+Who wins
+--------
+* Among networks the longest prefix, as in routing. At the same length a ban wins::
+
+      ban 192.0.2.0/24, allow 192.0.2.7/32           192.0.2.7 is exempt, its neighbours are refused
+      allow 192.0.2.0/24, ban 192.0.2.7/32           192.0.2.7 is refused, its neighbours are exempt
+
+* Across dimensions whatever refuses: a sender can be forged, so his good name lifts no ban of the client.
+  Among several refusals the strictest action wins.
+* A never-ban target is refused by nothing of its dimension, even when the register holds such an entry;
+  an address and its domain are one dimension in this respect.
+* An entry that is over counts as absent, from ``expires_at`` on.
+
+A `Register` is an immutable snapshot of all entries in this process's memory, so that looking one up costs no round
+trip. Networks lie in one dictionary for each prefix length that occurs; a look-up tries these, longest first.
+`Register.changed` makes the next snapshot out of the last, for what copying its dictionaries costs.
+
+Does not do: reading, spreading or purging entries (`reputation.registrar`), acting on them (the engine).
+
+Bugs: an IPv6 client changes its /128 at will; ban its /64. An override of several dimensions is found only with these
+in the rule's order. A never-ban target protects no combination that it is part of.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from ipaddress import IPv4Address, ip_network
+from typing import Generic, TypeVar, cast
+
+from reputation.entries import (
+    ADDRESSES,
+    ALLOW,
+    BLOCK,
+    DEFAULT_NEVER_BAN,
+    DOMAIN_OF,
+    Ban,
+    Entry,
+    Judging,
+    Listing,
+    Network,
+    Override,
+    Target,
+    domain_of,
+    refuses,
+    target_of,
+)
+from reputation.events import ClientAddress, Stage
+from reputation.keys import Dimension, Entities, Entity, composite
+from reputation.rules import DISCARDING
+from reputation.verdict import Action, Reason, Verdict
+
+T = TypeVar("T")
+
+CACHED_NETWORKS = 65_536
+
+_RANKS, _UNDECIDED = {BLOCK: 1, ALLOW: 2}, 3
+_KIN: Mapping[str, Dimension] = {
+    **DOMAIN_OF,
+    Dimension.SENDER_DOMAIN: Dimension.SENDER,
+    Dimension.RECIPIENT_DOMAIN: Dimension.RECIPIENT,
+}
+"""An address and its domain: what protects one from bans protects the other."""
+
+_CLIENT, _SENDER, _RECIPIENT = "Client host rejected: ", "Sender address rejected: ", "Recipient address rejected: "
+_WHO: Mapping[str, str] = {
+    Dimension.HELO: "Helo command rejected: ",
+    Dimension.SENDER: _SENDER,
+    Dimension.SENDER_DOMAIN: _SENDER,
+    Dimension.RECIPIENT: _RECIPIENT,
+    Dimension.RECIPIENT_DOMAIN: _RECIPIENT,
+}
+"""What a client is told is rejected: Postfix' words, which postmasters know. Why is for the operators only."""
+
+
+# One event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the register stands to one event."""
+
+    ban: Judging | None = None
+    """What refuses it: a `Ban` with its action, or a `Listing` on `BLOCK`."""
+    allow: Judging | None = None
+    """What exempts it from rules, a `Listing` on `ALLOW`; never together with a ban."""
+    lists: frozenset[str] = frozenset()
+    """All lists that something of the event is on."""
+
+    def refusal_at(self, stage: Stage) -> Verdict | None:
+        """The verdict that the ban is at a stage; None when the event passes.
+
+        The end of a session cannot be refused. What is to be discarded passes until there is something to discard.
+        """
+        ban = self.ban
+        if ban is None or stage is Stage.DISCONNECT:
+            return None
+        action = _action_of(ban)
+        if action is Action.DISCARD and stage not in DISCARDING:
+            return None
+        return Verdict(
+            action=action,
+            reason=Reason.BANNED if isinstance(ban, Ban) else Reason.BLOCKLISTED,
+            entry=ban.id,
+            reply=_reply(ban.target, action),
+        )
+
+    def applied(self, verdict: Verdict) -> Verdict:
+        """What a verdict about a message would be in the light of this; what it rests on stays."""
+        if (refusal := self.refusal_at(Stage.MAIL)) is not None:
+            return replace(refusal, findings=verdict.findings, would=verdict.would)
+        if self.allow is None:
+            return verdict
+        exempt = Verdict(action=Action.ACCEPT, reason=Reason.ALLOWLISTED, entry=self.allow.id)
+        return replace(exempt, findings=verdict.findings)
+
+
+UNKNOWN = Standing()
+"""Nothing is put down about the event."""
+
+
+def _action_of(refusal: Judging) -> Action:
+    return refusal.action if isinstance(refusal, Ban) else Action.REJECT
+
+
+def _reply(target: Target, action: Action) -> str:
+    who = _WHO.get(target.dimension, "") if isinstance(target, Entity) else _CLIENT
+    return who + ("Access denied" if action is Action.REJECT else "Try again later")
+
+
+# All entries
+
+
+class _Kept(Generic[T]):
+    """What is kept about targets: of an entity, or of all networks around an address. Immutable."""
+
+    __slots__ = ("_networks", "_ordered", "empty", "entities")
+
+    def __init__(self, entities: dict[Entity, T], networks: dict[tuple[int, int], dict[int, T]]) -> None:
+        self.entities = entities
+        self._networks = networks
+        """(bits of an address, bits behind the prefix) -> number in the prefix -> what is kept."""
+        self._ordered = {
+            bits: [(shift, table) for (size, shift), table in sorted(networks.items()) if size == bits and table]
+            for bits in (32, 128)
+        }
+        self.empty = not entities and not any(self._ordered.values())
+
+    @classmethod
+    def of(cls, kept: Mapping[Target, T | None]) -> "_Kept[T]":
+        return cls({}, {}).changed(kept)
+
+    def changed(self, changes: Mapping[Target, T | None]) -> "_Kept[T]":
+        """The same with some targets' values replaced, or taken out where there is None."""
+        entities, networks = dict(self.entities), {place: dict(table) for place, table in self._networks.items()}
+        for target, value in changes.items():
+            if isinstance(target, Entity):
+                _set(entities, target, value)
+            else:
+                bits, number, shift = _place(target)
+                _set(networks.setdefault((bits, shift), {}), number >> shift, value)
+        return _Kept(entities, networks)
+
+    def get(self, target: Target) -> T | None:
+        """What is kept of a target itself."""
+        if isinstance(target, Entity):
+            return self.entities.get(target)
+        bits, number, shift = _place(target)
+        return self._networks.get((bits, shift), {}).get(number >> shift)
+
+    def around(self, bits: int, number: int, least_shift: int = 0) -> list[T]:
+        """Of all networks around an address, or around its bits above `least_shift`; the longest prefix first."""
+        return [
+            value
+            for shift, table in self._ordered[bits]
+            if shift >= least_shift and (value := table.get(number >> shift)) is not None
+        ]
+
+
+K = TypeVar("K")
+Place = tuple[int, int, int]
+"""Bits of an address, its number, bits behind the prefix: as `_Kept.around` asks for it."""
+
+
+def _set(kept: dict[K, T], key: K, value: T | None) -> None:
+    if value is None:
+        kept.pop(key, None)
+    else:
+        kept[key] = value
+
+
+def _place(network: Network) -> Place:
+    return network.max_prefixlen, int(network.network_address), network.max_prefixlen - network.prefixlen
+
+
+def _place_of_client(client: ClientAddress) -> Place:
+    mapped = client if isinstance(client, IPv4Address) else client.ipv4_mapped
+    return (128, int(client), 0) if mapped is None else (32, int(mapped), 0)
+
+
+@lru_cache(maxsize=CACHED_NETWORKS)
+def _place_of_counted(id: str) -> Place:
+    """The network of an entity that is counted."""
+    return _place(ip_network(id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Register:
+    """All entries at one moment; `Register.of` builds it.
+
+    >>> from ipaddress import IPv4Network
+    >>> ban = Ban(target=IPv4Network("192.0.2.0/24"), author="eve", reason="spam run", created_at=0, expires_at=3600)
+    >>> register = Register.of([ban])
+    >>> register.standing({}, IPv4Address("192.0.2.7"), now=60).ban.id
+    'ban|ip:192.0.2.0/24'
+    >>> register.standing({}, IPv4Address("192.0.2.7"), now=3600) is UNKNOWN
+    True
+    """
+
+    _by_id: Mapping[str, Entry]
+    _judging: _Kept[Sequence[Judging]]
+    _combinations: frozenset[str]
+    """The combinations of dimensions that they have, or have had."""
+    _overrides: Mapping[str, _Kept[Override]]
+    """By the rule."""
+    _never_ban: _Kept[Target]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry], never_ban: Sequence[Target] = DEFAULT_NEVER_BAN) -> "Register":
+        """The register of these entries; of two with one id the later."""
+        empty = cls(
+            _by_id={},
+            _judging=_Kept.of({}),
+            _combinations=frozenset(),
+            _overrides={},
+            _never_ban=_Kept.of({target_of(target): target for target in never_ban}),
+        )
+        return empty.changed({entry.id: entry for entry in entries})
+
+    def changed(self, changes: Mapping[str, Entry | None]) -> "Register":
+        """The same with some entries put down, in place of those with their ids, and some (None) struck."""
+        by_id = dict(self._by_id)
+        judging: dict[Target, Sequence[Judging] | None] = {}
+        overrides: dict[str, dict[Target, Override | None]] = {}
+        for id, entry in changes.items():
+            named = entry or by_id.get(id)  # the id tells kind and target, so they are those of the one before, too
+            _set(by_id, id, entry)
+            if isinstance(named, Override):
+                overrides.setdefault(named.rule, {})[named.target] = cast(Override | None, entry)
+            elif named is not None:
+                of_target = judging.get(named.target, self._judging.get(named.target)) or ()
+                others = [other for other in of_target if other.id != id]
+                judging[named.target] = sorted([*others, named] if entry else others, key=_rank) or None
+        dimensions = {target.dimension for target in judging if isinstance(target, Entity)}
+        return replace(
+            self,
+            _by_id=by_id,
+            _judging=self._judging.changed(judging) if judging else self._judging,
+            _combinations=self._combinations | {names for names in dimensions if "+" in names},
+            _overrides=self._changed_overrides(overrides),
+        )
+
+    def _changed_overrides(self, changes: Mapping[str, Mapping[Target, Override | None]]) -> dict[str, _Kept[Override]]:
+        none: _Kept[Override] = _Kept.of({})
+        changed = {rule: self._overrides.get(rule, none).changed(these) for rule, these in changes.items()}
+        return {rule: kept for rule, kept in {**self._overrides, **changed}.items() if not kept.empty}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, in the order of their ids; sorted anew each time."""
+        return tuple(self._by_id[id] for id in sorted(self._by_id))
+
+    @property
+    def has_overrides(self) -> bool:
+        """Whether there is any override to ask for."""
+        return bool(self._overrides)
+
+    def standing(self, entities: Entities, client: ClientAddress, now: float) -> Standing:
+        """How the register stands to an event of `client` with these entities."""
+        return UNKNOWN if self._judging.empty else self._standing(entities, _place_of_client(client), now)
+
+    def _standing(self, entities: Entities, place: Place | None, now: float) -> Standing:
+        found = self._found(entities, place, now)
+        if not any(found):
+            return UNKNOWN
+        deciding = [next((entry for entry in entries if _rank(entry) < _UNDECIDED), None) for entries in found]
+        refusals = [entry for entry in deciding if entry is not None and refuses(entry)]
+        return Standing(
+            ban=max(refusals, key=lambda refusal: _action_of(refusal).severity, default=None),
+            allow=None if refusals else next((entry for entry in deciding if entry is not None), None),
+            lists=frozenset(entry.list for entries in found for entry in entries if isinstance(entry, Listing)),
+        )
+
+    def _found(self, entities: Entities, place: Place | None, now: float) -> list[list[Judging]]:
+        """What is in force about the client's networks, and about each entity; in each, what wins comes first."""
+        found = []
+        if place is not None and (networks := self._judging.around(*place)):
+            protected = bool(self._never_ban.around(*place))
+            found.append(_in_force([entry for entries in networks for entry in entries], protected, now))
+        combined = [composite(entities, [Dimension(name) for name in names.split("+")]) for names in self._combinations]
+        for entity in (*entities.values(), *combined):
+            if entity is not None and (entries := self._judging.entities.get(entity)) is not None:
+                found += [_in_force(entries, self._is_protected(entity, entities), now)]
+        return found
+
+    def _is_protected(self, entity: Entity, entities: Entities) -> bool:
+        kin = entities.get(_KIN[entity.dimension]) if entity.dimension in _KIN else None
+        return entity in self._never_ban.entities or kin in self._never_ban.entities
+
+    def override_of(self, rule: str, entity: Entity, now: float) -> Override | None:
+        """The override of a rule's limits for what the rule counts; of networks the one with the longest prefix."""
+        overrides = self._overrides.get(rule)
+        if overrides is None:
+            return None
+        if entity.dimension in ADDRESSES:
+            around = overrides.around(*_place_of_counted(entity.id))
+        else:
+            around = [override] if (override := overrides.entities.get(entity)) is not None else []
+        return next((override for override in around if override.in_force(now)), None)
+
+    # One entity, for whoever asks about it
+
+    def standing_of(self, entity: Entity, now: float) -> Standing:
+        """How the register stands to an event of which nothing but this entity is known, and its domain."""
+        entities, place = _alone(entity)
+        return self._standing(entities, place, now)
+
+    def about(self, entity: Entity, now: float) -> tuple[Entry, ...]:
+        """What is in force about an entity, the networks around it and its domain; overrides come last."""
+        entities, place = _alone(entity)
+        judging = [entry for entries in self._found(entities, place, now) for entry in entries]
+        overrides = [self.override_of(rule, entity, now) for rule in sorted(self._overrides)]
+        return (*judging, *(override for override in overrides if override is not None))
+
+
+def _alone(entity: Entity) -> tuple[Entities, Place | None]:
+    domain = domain_of(entity)
+    known = [each for each in (entity, domain) if isinstance(each, Entity)]
+    place = _place_of_counted(entity.id) if entity.dimension in ADDRESSES else None
+    return cast(Entities, {each.dimension: each for each in known}), place
+
+
+def _rank(entry: Judging) -> int:
+    """Who wins among the entries of one target; lists that only rules ask for come last and decide nothing."""
+    return 0 if isinstance(entry, Ban) else _RANKS.get(entry.list, _UNDECIDED)
+
+
+def _in_force(entries: Iterable[Judging], protected: bool, now: float) -> list[Judging]:
+    return [entry for entry in entries if entry.in_force(now) and not (protected and refuses(entry))]

@@ -1,0 +1,231 @@
+"""The keeper of the register in one process: reads it from the store, and writes into it for operators.
+
+    operator -> put, lift -> store -> every process: told at once (pub/sub), or finds out within `REREAD_SECONDS`
+                                      -> what has changed is read -> `Registrar.register`, the next snapshot
+
+What is put down or lifted is in force on every process that reaches the store within a second. While the store is away
+the last snapshot stays in force; entries that end by themselves still do, by the store's clock as it was last heard, so
+that a machine whose clock is wrong decides as the others do. Everything that is done has a line in the audit.
+
+An entry that cannot be read, say of a newer release, is passed over, counted and logged once. Who may put down what is
+checked here: nothing that is never to be banned, no override that could not apply.
+
+Bugs: a process that starts while the store is away knows no entry.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+
+from reputation.clock import Clock
+from reputation.contracts import RegisterStore, Texts
+from reputation.entries import (
+    MAX_AUTHOR_LENGTH,
+    MAX_REASON_LENGTH,
+    OVERRIDE,
+    Entry,
+    Override,
+    Target,
+    check_ban,
+    check_text,
+    entry_of,
+    to_json,
+)
+from reputation.errors import ConfigError, StoreError
+from reputation.metrics import Metrics
+from reputation.overrides import check_override
+from reputation.policy import Policy
+from reputation.register import Register
+from reputation.windows import MICROSECONDS
+
+REREAD_SECONDS = 0.5
+SETTLE_SECONDS = 0.05
+"""Between two readings, so that many changes in a row are read together."""
+MANY = 200
+"""Changes that would keep the event loop for longer than a millisecond or a few; they are read in a thread."""
+
+log = logging.getLogger("reputon.engine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLine:
+    """One thing that was done to the register."""
+
+    at: float
+    """The store's time, seconds since the epoch."""
+    what: str
+    """put, lift or expired."""
+    id: str
+    author: str
+    """Who did it; empty for what ended by itself."""
+    reason: str
+    entry: str
+    """The entry as JSON, as far as it was known; see `reputation.entries.entry_of`."""
+
+
+class Registrar:
+    """Keeps `register` up to date while `run` runs. `on_new_limits` is called after overrides in it have changed."""
+
+    def __init__(
+        self,
+        store: RegisterStore,
+        policy: Policy,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        never_ban: Sequence[Target],
+        on_new_limits: Callable[[], None],
+    ) -> None:
+        self.register = Register.of((), never_ban)
+        """The snapshot that is in force."""
+        self._store = store
+        self._policy = policy
+        self._metrics = metrics
+        self._clock = clock
+        self._never_ban = never_ban
+        self._on_new_limits = on_new_limits
+        self._texts: dict[str, str] = {}
+        self._unreadable: frozenset[str] = frozenset()
+        self._version = 0
+        self._offset = clock.now() - clock.monotonic()
+        self._reading = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._failing = False
+
+    def time_at(self, monotonic: float) -> float:
+        """The store's time, in seconds since the epoch, at a moment of this process' monotonic clock."""
+        return monotonic + self._offset
+
+    # For operators
+
+    async def put(self, entry: Entry, *, wide: bool = False) -> None:
+        """Put an entry down, in place of one with its id. It is in force here at once, elsewhere within a second.
+
+        Raises `ConfigError` for what must not be, `StoreError` when the store does not take it, or does not say so.
+        """
+        check_ban(entry, self._never_ban, wide=wide)
+        if isinstance(entry, Override):
+            check_override(entry, self._policy)
+        if not entry.in_force(self.time_at(self._clock.monotonic())):
+            raise ConfigError("expires_at: that time is over")
+        text = to_json(entry)
+        line = _line("put", entry.id, entry.author, entry.reason, text)
+        expires_us = None if entry.expires_at is None else round(entry.expires_at * MICROSECONDS)
+        await self._store.enter(entry.id, text, expires_us=expires_us, line=line)
+        await self._refresh_or_count()
+
+    async def lift(self, id: str, *, author: str, reason: str) -> bool:
+        """Take an entry out; whether there was one. Raises like `put`."""
+        check_text("author", author, MAX_AUTHOR_LENGTH)
+        check_text("reason", reason, MAX_REASON_LENGTH)
+        version = await self._store.strike(id, _line("lift", id, author, reason, self._texts.get(id, "")))
+        await self._refresh_or_count()
+        return version > 0
+
+    async def audit(self, n: int) -> tuple[AuditLine, ...]:
+        """What was done lately, the latest first. Raises `StoreError`."""
+        return tuple(_read_line(at_us, line) for at_us, line in await self._store.audit(n))
+
+    # Keeping up
+
+    async def start(self) -> None:
+        """Read the register for the first time; without the store there is none yet."""
+        await self._refresh_or_count()
+
+    async def run(self) -> None:
+        """Keep `register` up to date until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen(), name="register changes")
+            tasks.create_task(self._reread(), name="register reader")
+
+    async def _listen(self) -> None:
+        async with aclosing(self._store.changes()) as changes:
+            async for _ in changes:
+                self._news.set()
+
+    async def _reread(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REREAD_SECONDS):
+                    await self._news.wait()
+            self._news.clear()
+            await self._refresh_or_count()
+            await asyncio.sleep(SETTLE_SECONDS)
+
+    async def _refresh_or_count(self) -> None:
+        try:
+            await self.refresh()
+        except StoreError as error:
+            self._metrics.store_failures.labels("register", type(error).__name__).inc()
+            if not self._failing:
+                self._failing = True
+                log.warning("the register cannot be read, %d entries stay in force: %s", len(self.register), error)
+        else:
+            if self._failing:
+                self._failing = False
+                log.warning("the register is read again: %d entries", len(self.register))
+
+    async def refresh(self) -> None:
+        """Read what has changed. Raises `StoreError`, and leaves the last snapshot in force then."""
+        async with self._reading:
+            before = self._clock.monotonic()
+            texts = await self._store.entries(self._version)
+            self._offset = texts.now_us / MICROSECONDS - (before + self._clock.monotonic()) / 2
+            if texts.version != self._version:
+                await self._take(texts)
+
+    async def _take(self, texts: Texts) -> None:
+        changed = _difference(self._texts, texts.texts) if texts.whole else texts.texts
+        if len(changed) > MANY:
+            register, failed = await asyncio.to_thread(_changed, self.register, changed)
+        else:
+            register, failed = _changed(self.register, changed)
+        for id, text in changed.items():
+            if text:
+                self._texts[id] = text
+            else:
+                self._texts.pop(id, None)
+        self._unreadable = (self._unreadable - changed.keys()) | failed.keys()
+        self.register, self._version = register, texts.version
+        self._metrics.register_entries.set(len(register))
+        self._metrics.register_unreadable.set(len(self._unreadable))
+        for error in failed.values():
+            log.error("an entry is passed over: %s", error)
+        if any(id.startswith(OVERRIDE) for id in changed):
+            self._on_new_limits()
+
+
+def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """What has changed between two registers; struck entries as empty texts."""
+    struck = dict.fromkeys(before.keys() - now.keys(), "")
+    return struck | {id: text for id, text in now.items() if before.get(id) != text}
+
+
+def _changed(register: Register, texts: Mapping[str, str]) -> tuple[Register, dict[str, ConfigError]]:
+    """The register with these texts in it, and why some of them could not be read."""
+    entries: dict[str, Entry | None] = {}
+    failed = {}
+    for id, text in texts.items():
+        try:
+            entries[id] = entry_of(text, id) if text else None
+        except ConfigError as error:
+            entries[id], failed[id] = None, error
+    return register.changed(entries), failed
+
+
+def _line(what: str, id: str, author: str, reason: str, entry: str) -> str:
+    fields = {"what": what, "id": id, "author": author, "reason": reason, "entry": entry}
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def _read_line(at_us: int, line: str) -> AuditLine:
+    try:
+        read = json.loads(line)
+    except ValueError:
+        read = None
+    fields = read if isinstance(read, dict) else {"what": "unreadable", "reason": line}
+    words = {name: str(fields.get(name, "")) for name in ("what", "id", "author", "reason", "entry")}
+    return AuditLine(at=at_us / MICROSECONDS, **words)

@@ -1,0 +1,207 @@
+"""One rule: a limit on one combination of dimensions, at one stage; and what may be counted where.
+
+What counts where
+-----------------
+A rule counts at its own stage: an event there costs 1, or its size in bytes, or its number of recipients (`COSTS`).
+Metrics that are only learned afterwards (`LEARNED`, such as invalid_recipients) may be limited at any
+stage: the rule then reads, and whoever learns the outcome charges. ``distinct(DIMENSION)`` counts different
+values, at any stage that knows the dimension; ``concurrent`` counts sessions that are open now.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reputation.charges import Charging, Kind, Meter, Over
+from reputation.errors import ConfigError, LimitError
+from reputation.events import Data, Event, OutcomeKind, Stage
+from reputation.keys import Dimension, Metric, counted_dimension
+from reputation.verdict import DENYING, Action
+from reputation.windows import Limit, Window
+
+LEASE = Window(60)
+"""How long a session counts as open after its process was last heard of."""
+MAX_DISTINCT = 1_000
+"""Different values that a limit can count exactly; each is remembered."""
+
+
+class Mode(StrEnum):
+    """Whether a rule acts, or only counts what it would have done."""
+
+    SHADOW = "shadow"
+    ENFORCE = "enforce"
+
+
+class OnStoreFailure(StrEnum):
+    """What a rule does while its counters cannot be asked."""
+
+    ACCEPT = "accept"
+    TEMPFAIL = "tempfail"
+    LOCAL = "local"
+    """Count in this process alone, against the limit divided by the number of live processes."""
+
+
+class Accuracy(StrEnum):
+    """How a limit treats the oldest bucket of its window (`reputation.windows`)."""
+
+    STRICT = "strict"
+    INTERPOLATED = "interpolated"
+
+
+def _size(event: Event) -> int:
+    assert isinstance(event, Data)
+    return event.message_bytes
+
+
+def _recipients(event: Event) -> int:
+    return len(event.recipients) if isinstance(event, Data) else 1
+
+
+def one(_event: Event) -> int:
+    """The cost of most events."""
+    return 1
+
+
+COSTS: Mapping[tuple[Stage, str], Callable[[Event], int]] = {
+    (Stage.CONNECT, Metric.CONNECTIONS): one,
+    (Stage.HELO, Metric.CONNECTIONS): one,
+    (Stage.MAIL, Metric.MESSAGES): one,
+    (Stage.RCPT, Metric.RECIPIENTS): one,
+    (Stage.RCPT, Metric.MESSAGES): one,
+    (Stage.DATA, Metric.MESSAGES): one,
+    (Stage.DATA, Metric.RECIPIENTS): _recipients,
+    (Stage.DATA, Metric.BYTES): _size,
+}
+"""What one event costs, for each metric that is charged as mail flows."""
+
+LEARNED: Mapping[OutcomeKind, Metric] = {
+    OutcomeKind.UNKNOWN_RECIPIENT: Metric.INVALID_RECIPIENTS,
+    OutcomeKind.AUTH_FAILED: Metric.AUTH_FAILURES,
+    OutcomeKind.SPAM: Metric.SPAM,
+    OutcomeKind.MALWARE: Metric.MALWARE,
+    OutcomeKind.BOUNCE: Metric.BOUNCES,
+    OutcomeKind.COMPLAINT: Metric.COMPLAINTS,
+}
+"""The metric that an outcome is counted under."""
+
+_ORDER = (
+    (Stage.CONNECT, (Dimension.IP, Dimension.PREFIX, Dimension.ASN, Dimension.COUNTRY, Dimension.RDNS_DOMAIN)),
+    (Stage.HELO, (Dimension.HELO,)),
+    (Stage.AUTH, (Dimension.USER,)),
+    (Stage.MAIL, (Dimension.SENDER, Dimension.SENDER_DOMAIN, Dimension.SPF_DOMAIN)),
+    (Stage.RCPT, (Dimension.RECIPIENT, Dimension.RECIPIENT_DOMAIN)),
+    (Stage.DATA, (Dimension.SUBJECT, Dimension.DKIM_DOMAIN)),
+)
+ONLY_AT_RCPT = frozenset({Dimension.RECIPIENT, Dimension.RECIPIENT_DOMAIN})
+"""A message may have many recipients, so DATA has none of its own."""
+
+
+def _known_at() -> dict[Stage, frozenset[Dimension]]:
+    known: frozenset[Dimension] = frozenset()
+    table = {}
+    for stage, dimensions in _ORDER:
+        known |= frozenset(dimensions)
+        table[stage] = known if stage is Stage.RCPT else known - ONLY_AT_RCPT
+    return table
+
+
+KNOWN_AT: Mapping[Stage, frozenset[Dimension]] = _known_at()
+"""The dimensions that an event of each stage can have."""
+
+DISCARDING = (Stage.MAIL, Stage.RCPT, Stage.DATA)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One limit. Raises `ConfigError` that names the key at fault."""
+
+    name: str
+    stage: Stage
+    key: tuple[Dimension, ...]
+    count: str
+    """A `Metric`, or ``distinct(DIMENSION)``."""
+    limits: tuple[Limit, ...]
+    action: Action
+    mode: Mode = Mode.ENFORCE
+    charge: Charging = Charging.ACCEPTED
+    accuracy: Accuracy = Accuracy.STRICT
+    on_store_failure: OnStoreFailure = OnStoreFailure.ACCEPT
+    reply: str = ""
+    delay_seconds: float = 5.0
+    """For tarpit: how long the answer is held back."""
+
+    def __post_init__(self) -> None:
+        if not self.key or len(set(self.key)) < len(self.key):
+            raise ConfigError("key: name at least one dimension, and none twice")
+        if len({limit.window for limit in self.limits}) < len(self.limits) or not self.limits:
+            raise ConfigError("limits: name at least one limit, and each window once")
+        if self.stage is Stage.DISCONNECT:
+            raise ConfigError(f"stage: the session is over at {self.stage}, no rule can act there")
+        if self.action is Action.DISCARD and self.stage not in DISCARDING:
+            raise ConfigError(
+                f"action: {self.action} at stage {self.stage}: there is no message yet; use mail, rcpt or data"
+            )
+        unknown = [dimension for dimension in self.key if dimension not in KNOWN_AT[self.stage]]
+        if unknown:
+            raise ConfigError(f"key: {unknown[0]} is not known at stage {self.stage}, so the rule would never apply")
+        self._check_count()
+
+    def _check_count(self) -> None:
+        if (of := counted_dimension(self.count)) is not None:
+            if of not in KNOWN_AT[self.stage]:
+                raise ConfigError(f"count: {of} is not known at stage {self.stage}")
+            if max(limit.count for limit in self.limits) > MAX_DISTINCT:
+                raise ConfigError(f"limits: {self.count} is counted exactly up to {MAX_DISTINCT}")
+            return
+        if self.count == Metric.CONCURRENT:
+            if len(self.limits) > 1:
+                raise ConfigError("limits: concurrent has one limit, a number of sessions")
+            return
+        if self.learned or (self.stage, self.count) in COSTS:
+            return
+        possible = sorted(metric for stage, metric in COSTS if stage is self.stage)
+        raise ConfigError(
+            f"count: {self.count} cannot be counted at stage {self.stage}; "
+            f"here: {', '.join([*possible, *sorted(LEARNED.values()), Metric.CONCURRENT, 'distinct(DIMENSION)'])}"
+        )
+
+    @property
+    def kind(self) -> Kind:
+        """How the store counts it."""
+        if counted_dimension(self.count) is not None:
+            return Kind.DISTINCT
+        return Kind.LEASES if self.count == Metric.CONCURRENT else Kind.RINGS
+
+    @property
+    def learned(self) -> bool:
+        """Whether the metric is charged by outcomes, so that the rule itself only reads."""
+        return self.count in LEARNED.values()
+
+    @property
+    def meter(self) -> Meter:
+        """The rule's own count, as the store is asked for it when the event is judged."""
+        if self.action not in DENYING:
+            over = Over.NOTES
+        else:
+            over = Over.DENIES if self.mode is Mode.ENFORCE else Over.SKIPS
+        charging = Charging.NEVER if self.learned else self.charge
+        interpolated = self.accuracy is Accuracy.INTERPOLATED and self.kind is Kind.RINGS
+        return Meter.limited(self.name, self.limits, charging, over, interpolated=interpolated)
+
+    @property
+    def learning_meter(self) -> Meter:
+        """The rule's own count, as an outcome charges it."""
+        return Meter(scope=self.name, windows=self.meter.windows, charging=Charging.ALWAYS)
+
+
+def parse_limit(count: str, text: str) -> Limit:
+    """A limit as it is written in a rule: COUNT/TIME, or for concurrent a plain number of sessions.
+
+    >>> parse_limit("concurrent", "5").count, str(parse_limit("messages", "30/1m"))
+    (5, '30/1m')
+    """
+    if count != Metric.CONCURRENT:
+        return Limit.parse(text)
+    if not text.strip().isdecimal():
+        raise LimitError(f'"{text}" is not a number of sessions: write a number, such as "5"')
+    return Limit(int(text), LEASE)

@@ -1,0 +1,131 @@
+"""What a process does beside deciding: it keeps its leases alive, says that it lives, and fills the leaderboards.
+
+All of it is off the decision path. A round that fails is left out and counted: the next one makes up for it.
+
+Leaderboards need no sketch: every decision brings back exact counts, so each process offers the largest that it has
+seen (`reputation.leaders`). A query then counts the candidates anew.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+
+from reputation.charges import Answer, Given, Kind
+from reputation.contracts import Store
+from reputation.errors import StoreError
+from reputation.keys import Entity, Key
+from reputation.leaders import Leaders
+from reputation.metrics import Metrics
+from reputation.policy import TRACKED_WINDOWS
+from reputation.rules import LEASE
+
+OFFER_SECONDS = 1.0
+OFFERED_EVERY = (1, 5, 15)
+"""Rounds between two offers to the boards of each of `TRACKED_WINDOWS`: what is long moves slowly."""
+MAX_MEMBERS = 100_000
+"""Of sketches, between two rounds."""
+BEAT_SECONDS = 5.0
+LIFE_SECONDS = 15.0
+RENEW_SECONDS = LEASE.seconds / 3
+TOLD_AT_ONCE = 500
+"""Members in one call."""
+
+log = logging.getLogger("reputon.engine")
+
+
+class Upkeep:
+    """The upkeep of one process."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._process = secrets.token_hex(8)
+        self._leaders = Leaders(TRACKED_WINDOWS)
+        self._rounds = 0
+        self._members: dict[Key, set[str]] = {}
+        self._pending = 0
+        self._leases: dict[str, dict[Key, Given]] = {}
+        self.live = 1
+        """How many processes of the fleet live, as far as is known."""
+
+    def note(self, answer: Answer) -> None:
+        """Remember the counts of a decision for the leaderboards."""
+        self._leaders.note(answer)
+
+    def saw(self, pairs: Iterable[tuple[Key, Entity]]) -> None:
+        """Remember members for the sketches."""
+        for key, member in pairs:
+            if self._pending < MAX_MEMBERS:
+                self._members.setdefault(key, set()).add(member.id)
+                self._pending += 1
+
+    def hold(self, session: str, answer: Answer) -> None:
+        """Remember the leases that a session has now; those that it had before, too: an answer may have been lost."""
+        if Kind.LEASES in [charge.plan.kind for charge in answer.charges] and answer.allowed:
+            held = self._leases.setdefault(session, {})
+            for charge in answer.charges:
+                if charge.plan.kind is Kind.LEASES:
+                    held[charge.key] = Given(charge, answer.at_us)
+
+    def let_go(self, session: str) -> tuple[Given, ...]:
+        """The leases of a session that is over, to be given back."""
+        return tuple(self._leases.pop(session, {}).values())
+
+    async def run(self) -> None:
+        """All of it, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._every(OFFER_SECONDS, "offer", self.offer))
+                tasks.create_task(self._every(OFFER_SECONDS, "sketch", self.sketch))
+                tasks.create_task(self._every(BEAT_SECONDS, "beat", self.beat))
+                tasks.create_task(self._every(RENEW_SECONDS, "renew", self.renew))
+        finally:
+            with suppress(StoreError):  # then the others find out when its life is over
+                await self._store.beat(self._process, 0.0)
+
+    async def _every(self, seconds: float, name: str, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except StoreError as error:
+                self._metrics.store_failures.labels(name, type(error).__name__).inc()
+                log.debug("%s: %s", name, error)
+            await asyncio.sleep(seconds)
+
+    async def beat(self) -> None:
+        """Say that this process lives, and hear how many do."""
+        self.live = max(1, await self._store.beat(self._process, LIFE_SECONDS))
+
+    async def offer(self) -> None:
+        """Offer the candidates to the boards whose turn it is."""
+        self._rounds += 1
+        for window, rounds in zip(TRACKED_WINDOWS, OFFERED_EVERY, strict=True):
+            if self._rounds % rounds == 0:
+                for board, rows in list(self._leaders.offers(window)):
+                    await self._store.offer(board, rows)
+        if self._rounds % OFFERED_EVERY[-1] == 0:
+            self._leaders.forget()
+
+    async def sketch(self) -> None:
+        """Tell the members of the last round."""
+        members, self._members, self._pending = self._members, {}, 0
+        for key, ids in members.items():
+            for some in batched(sorted(ids), TOLD_AT_ONCE):
+                await self._store.saw(key, some)
+
+    async def renew(self) -> None:
+        """Prolong the leases that are held, key by key."""
+        by_key: dict[Key, list[str]] = {}
+        for given in [given for held in self._leases.values() for given in held.values()]:
+            by_key.setdefault(given.charge.key, []).append(given.charge.member)
+        for key, members in by_key.items():
+            for some in batched(members, TOLD_AT_ONCE):
+                await self._store.renew(key, some, LEASE)
+
+
+def batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """The items, `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

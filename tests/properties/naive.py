@@ -1,0 +1,238 @@
+"""The naive truth that the stores are held against: a list of everything that was charged, and nothing clever.
+
+A unit counts in a window for as long as its bucket is among the youngest of the ring (`reputation.windows`). Waits
+are not calculated but searched: the first microsecond at which there is room. What a store keeps in cells and sums is
+here a list of (moment, cost), so that no mistake can be made in both alike.
+"""
+
+import collections
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import floor
+
+from reputation.charges import Answer, Charge, Charging, Given, Kind, Meter, Over
+from reputation.keys import Key
+from reputation.windows import MICROSECONDS, Window
+
+MAX_TOKENS = 64
+
+
+@dataclass
+class Counter:
+    """All that was charged to one key."""
+
+    latest_us: int = 0
+    units: dict[tuple[str, Window], list[tuple[int, int]]] = field(default_factory=dict)
+    """(moment, cost) of what counts in each ring of each scope."""
+    tokens: list[str] = field(default_factory=list)
+    members: dict[str, int] = field(default_factory=dict)
+    """When each was seen last, or when its lease ends."""
+
+
+@dataclass
+class Log:
+    """A store that remembers everything."""
+
+    counters: dict[Key, Counter] = field(default_factory=dict)
+
+    def check(self, answer: Answer, now_us: int) -> None:
+        """Hold an answer to a decision against the truth, then charge what it says that it charged."""
+        over, position, repeated = [], 0, 0
+        for index, charge in enumerate(answer.charges):
+            self._forget_leases(charge, now_us)
+            known = self._is_repeated(charge, answer.token, now_us)
+            repeated |= known << index
+            for meter in charge.plan.meters:
+                waits = answer.numbers[position + 1 : position + 2 * len(meter.windows) : 2]
+                for number, window in enumerate(meter.windows):
+                    self._check_wait(charge, meter, number, window, waits[number], known, now_us)
+                over.append(any(waits))
+                position += 2 * len(meter.windows)
+            position += charge.plan.kind is Kind.DISTINCT
+        meters = [meter for charge in answer.charges for meter in charge.plan.meters]
+        refused = any(is_over and meter.over is Over.DENIES for meter, is_over in zip(meters, over, strict=True))
+        assert answer.allowed is not refused
+        assert answer.repeated == repeated
+        self._charge(answer, over, now_us)
+        self._check_counts(answer, now_us)
+
+    def _forget_leases(self, charge: Charge, now_us: int) -> None:
+        """What has ended has ended, even if the clock goes back after somebody has seen it."""
+        counter = self.counters.get(charge.key)
+        if counter and charge.plan.kind is Kind.LEASES:
+            counter.members = {name: ends for name, ends in counter.members.items() if ends > now_us}
+
+    def _is_repeated(self, charge: Charge, token: str, now_us: int) -> bool:
+        counter = self.counters.get(charge.key, Counter())
+        if charge.plan.kind is Kind.LEASES:
+            return counter.members.get(charge.member, 0) > now_us
+        return charge.plan.kind is Kind.RINGS and token in counter.tokens
+
+    # Waits
+
+    def _check_wait(
+        self, charge: Charge, meter: Meter, number: int, window: Window, wait: int, known: bool, now_us: int
+    ) -> None:
+        if not meter.limits or known:
+            assert wait == 0
+            return
+        limit, counter = meter.limits[number].count, self.counters.get(charge.key, Counter())
+        if charge.plan.kind is Kind.RINGS:
+            self._check_wait_for_units(counter, charge, meter, window, limit, wait, now_us)
+        elif charge.plan.kind is Kind.DISTINCT:
+            length = window.seconds * MICROSECONDS
+            if counter.members.get(charge.member, 0) > now_us - length:
+                assert wait == 0
+            else:
+                leave = [seen + length for seen in counter.members.values() if seen > now_us - length]
+                assert wait == _wait_until(leave, limit, now_us)
+        else:
+            assert wait == _wait_until([ends for ends in counter.members.values() if ends > now_us], limit, now_us)
+
+    def _check_wait_for_units(
+        self, counter: Counter, charge: Charge, meter: Meter, window: Window, limit: int, wait: int, now_us: int
+    ) -> None:
+        units = counter.units.get((meter.scope, window), [])
+        time_us = max(now_us, counter.latest_us)
+
+        def is_room(at_us: int) -> bool:
+            counted = _interpolated if meter.interpolated and at_us >= counter.latest_us else _counted
+            return counted(units, window, max(at_us, time_us)) + charge.cost <= limit
+
+        gone_us = max((_leaves(moment, window) for moment, cost in units if cost), default=time_us)
+        if charge.cost > limit:  # never
+            assert wait > 0
+        elif meter.interpolated:  # the stores calculate in floating point, which is right to the microsecond
+            first = _first(is_room, now_us, max(gone_us, now_us))
+            assert abs(now_us + wait - first) <= 1
+        elif _counted(units, window, time_us) + charge.cost <= limit:
+            assert wait == 0
+        else:
+            assert now_us + wait == _first(is_room, now_us, gone_us)
+
+    # Charges
+
+    def _charge(self, answer: Answer, over: Sequence[bool], now_us: int) -> None:
+        position = 0
+        for index, charge in enumerate(answer.charges):
+            meters = charge.plan.meters
+            due = [
+                meter
+                for meter, is_over in zip(meters, over[position : position + len(meters)], strict=True)
+                if meter.charging is Charging.ALWAYS
+                or (
+                    meter.charging is Charging.ACCEPTED
+                    and answer.allowed
+                    and not (meter.over is Over.SKIPS and is_over)
+                )
+            ]
+            position += len(meters)
+            if not due or answer.repeated >> index & 1:
+                continue
+            if charge.plan.kind is Kind.RINGS:
+                if charge.cost:
+                    self._charge_units(charge, due, answer.token, now_us)
+                continue
+            counter = self.counters.setdefault(charge.key, Counter())
+            if charge.plan.kind is Kind.DISTINCT:
+                counter.members[charge.member] = max(now_us, counter.members.get(charge.member, 0))
+                longest_us = max(charge.plan.meters[0].windows).seconds * MICROSECONDS
+                counter.members = {name: seen for name, seen in counter.members.items() if seen > now_us - longest_us}
+            else:
+                counter.members[charge.member] = now_us + due[0].windows[0].seconds * MICROSECONDS
+
+    def _charge_units(self, charge: Charge, due: Sequence[Meter], token: str, now_us: int) -> None:
+        counter = self.counters.setdefault(charge.key, Counter())
+        counter.latest_us = max(now_us, counter.latest_us)
+        for meter in due:
+            for window in meter.windows:
+                counter.units.setdefault((meter.scope, window), []).append((counter.latest_us, charge.cost))
+        if token:
+            counter.tokens = [*counter.tokens, token][-MAX_TOKENS:]
+
+    def _check_counts(self, answer: Answer, now_us: int) -> None:
+        position = 0
+        for charge in answer.charges:
+            for meter in charge.plan.meters:
+                for window in meter.windows:
+                    assert answer.numbers[position] == self.count(charge, meter.scope, window, now_us)
+                    position += 2
+            position += charge.plan.kind is Kind.DISTINCT
+
+    def count(self, charge: Charge, scope: str, window: Window, now_us: int) -> int:
+        """What a window of a key holds."""
+        counter = self.counters.get(charge.key, Counter())
+        if charge.plan.kind is Kind.RINGS:
+            return _counted(counter.units.get((scope, window), []), window, max(now_us, counter.latest_us))
+        since = now_us - window.seconds * MICROSECONDS if charge.plan.kind is Kind.DISTINCT else now_us
+        return sum(moment > since for moment in counter.members.values())
+
+    # Giving back
+
+    def refund(self, given: Given) -> None:
+        """Take back one line of a receipt."""
+        counter, charge = self.counters.get(given.charge.key), given.charge
+        if counter is None:
+            return
+        if charge.plan.kind is Kind.RINGS:
+            self._refund_units(counter, given)
+            return
+        if charge.plan.kind is Kind.LEASES:
+            counter.members.pop(charge.member, None)
+        elif counter.members.get(charge.member) == given.at_us:
+            del counter.members[charge.member]
+            if given.prior_us:
+                counter.members[charge.member] = given.prior_us
+
+    def _refund_units(self, counter: Counter, given: Given) -> None:
+        for meter in given.charge.plan.meters:
+            for window in meter.windows:
+                left, bucket = given.charge.cost, min(given.at_us, counter.latest_us) // window.bucket_us
+                units = counter.units.get((meter.scope, window), [])
+                for position, (moment, cost) in enumerate(units):
+                    inside = _leaves(moment, window) > counter.latest_us
+                    if inside and moment // window.bucket_us == bucket:
+                        taken = min(left, cost)
+                        units[position] = (moment, cost - taken)
+                        left -= taken
+        if given.token in counter.tokens:
+            counter.tokens.remove(given.token)
+        held = [_counted(units, window, counter.latest_us) for (_, window), units in counter.units.items()]
+        if not any(held):
+            del self.counters[given.charge.key]
+
+
+def _leaves(moment: int, window: Window) -> int:
+    """When a unit of that moment has left the ring."""
+    return (moment // window.bucket_us + window.buckets + 1) * window.bucket_us
+
+
+def _counted(units: Sequence[tuple[int, int]], window: Window, at_us: int) -> int:
+    return sum(cost for moment, cost in units if _leaves(moment, window) > at_us)
+
+
+def _interpolated(units: Sequence[tuple[int, int]], window: Window, at_us: int) -> int:
+    """A bucket counts for the part of its width that has not left yet, in whole units."""
+    width, buckets = window.bucket_us, collections.Counter[int]()
+    for moment, cost in units:
+        buckets[_leaves(moment, window)] += cost
+    counted = 0
+    for leaves_us, count in buckets.items():
+        gone = Fraction(width - min(width, max(0, leaves_us - at_us)), width)
+        counted += count - floor(count * gone + Fraction(1, 2))
+    return counted
+
+
+def _wait_until(ends: Sequence[int], limit: int, now_us: int) -> int:
+    """Until one more fits beside those that end then."""
+    too_many = len(ends) + 1 - limit
+    return max(1, sorted(ends)[too_many - 1] - now_us) if too_many > 0 else 0
+
+
+def _first(is_so: Callable[[int], bool], low: int, high: int) -> int:
+    """The first number for which something is so that stays so; it is at the latest for `high`."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_so(middle) else (middle + 1, high)
+    return low

@@ -1,0 +1,115 @@
+"""What `reputon explain` shows of the register, and that whoever only asks is no process of the fleet."""
+
+import asyncio
+import io
+
+import pytest
+from rich.console import Console
+
+from reputation import assemble
+from reputation.assemble import open_engine
+from reputation.cli import explain
+from reputation.config import Settings, StoreSettings
+from reputation.engine import Engine, Explanation
+from reputation.errors import StoreUnavailable
+from reputation.keys import Dimension, Entity
+from reputation.policy import Policy
+from reputation.store.memory import MemoryStore
+from reputation.verdict import Action, Reason
+from tests.builders import connect, rule
+from tests.entries_for_tests import ban, listing, override
+
+ADDRESS = Entity("ip", "192.0.2.7")
+
+
+async def explained() -> Explanation:
+    by_ip = rule("by-ip", key=(Dimension.IP,), limits=("5/1h",))
+    engine = Engine(policy=Policy(rules=(by_ip,)), store=MemoryStore())
+    for entry in (
+        ban("ip:192.0.2.0/24", Action.TEMPFAIL, expires_at=4_000_000_000.0),
+        listing("vip", "ip:192.0.2.7"),
+        override("ip:192.0.2.7", "9/1h", rule="by-ip"),
+    ):
+        await engine.registrar.put(entry)
+    return await engine.explain(ADDRESS)
+
+
+async def test_json_has_every_entry_and_what_comes_of_them() -> None:
+    told = explain.as_dict(await explained())
+    assert [entry["id"] for entry in told["register"]] == [
+        "list|vip|ip:192.0.2.7",
+        "ban|ip:192.0.2.0/24",
+        "override|by-ip|ip:192.0.2.7",
+    ]
+    assert told["register"][1] == {
+        "id": "ban|ip:192.0.2.0/24",
+        "author": "eve",
+        "reason": "spam run",
+        "created_at": 0.0,
+        "expires_at": 4_000_000_000.0,
+        "action": "tempfail",
+    }
+    assert (told["next"]["reason"], told["next"]["entry"]) == ("banned", "ban|ip:192.0.2.0/24")
+    assert told["rules"][0]["limit"] == "9/1h"
+
+
+async def test_a_person_sees_them_in_a_table() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    explain.show(console, await explained())
+    assert isinstance(console.file, io.StringIO)
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    assert "│ ban|ip:192.0.2.0/24 │ tempfail │ 2096-10-02 07:06:40 UTC │ eve │ spam run │" in lines
+    assert "│ override|by-ip|ip:192.0.2.7 │ 9/1h │ lifted │ eve │ newsletter │" in lines
+    assert lines[-1] == "next event: action=tempfail reason=banned entry=ban|ip:192.0.2.0/24"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    """The store that engines are opened over."""
+    shared = MemoryStore()
+
+    async def opened(settings: StoreSettings) -> MemoryStore:
+        return shared
+
+    monkeypatch.setattr(assemble, "open_store", opened)
+    return shared
+
+
+async def test_whoever_only_asks_knows_the_register_and_is_no_process_of_the_fleet(store: MemoryStore) -> None:
+    settings = Settings(store=StoreSettings(url="memory:"))
+    async with open_engine(settings) as serving:
+        await serving.registrar.put(ban("ip:192.0.2.0/24"))
+        async with open_engine(settings, serving=False) as asking:
+            assert (await asking.judge(connect())).reason is Reason.BANNED
+            await asyncio.sleep(0.01)
+            assert await store.beat("test", 15.0) == 2, "the one that serves, and this test"
+
+
+async def test_a_store_that_is_away_stops_only_whoever_asks(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(known_version: int, *, now_us: int | None = None) -> object:
+        raise StoreUnavailable("it is down")
+
+    monkeypatch.setattr(store, "entries", away)
+    settings = Settings(store=StoreSettings(url="memory:"))
+    async with open_engine(settings) as serving:
+        assert not (await serving.judge(connect())).denied
+    with pytest.raises(StoreUnavailable):
+        async with open_engine(settings, serving=False):
+            pass
+
+
+async def test_a_job_that_ends_by_itself_is_reported(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(known_version: int, *, now_us: int | None = None) -> object:
+        raise ValueError("a bug")
+
+    settings = Settings(store=StoreSettings(url="memory:"))
+    async with open_engine(settings):
+        monkeypatch.setattr(store, "entries", broken)
+        await store.enter("ban|x", "{}", expires_us=None, line="{}")
+        async with asyncio.timeout(5):
+            while "Registrar has ended" not in caplog.messages:
+                await asyncio.sleep(0.001)
