@@ -1,0 +1,92 @@
+"""Each benchmark runs once at its small size: what it prints, and those promises that no clock can break."""
+
+import json
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import redis_binary, valkey_binary
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGETS: dict[str, dict[str, str | None]] = {
+    "store": {
+        "server_us_per_check_valkey": "<= 15",
+        "server_us_per_check_redis": "<= 15",
+        "checks_per_second_valkey": ">= 60000",
+        "checks_per_second_redis": ">= 60000",
+    },
+    "judge": {
+        "cluster_decisions_per_second": ">= 8000",
+        "standalone_decisions_per_second": ">= 10000",
+        "cluster_p99_ms_half_load": "<= 1",
+        "round_trips_per_decision": "= 1",
+    },
+    "memory": {"bytes_per_entity_valkey": "<= 380", "bytes_per_entity_redis": "<= 380"},
+    "accuracy": {
+        "strict_false_allows": "= 0",
+        "interpolated_wrong_share": "<= 0.005",
+        "server_differs_from_ring": "= 0",
+    },
+    "peers": {"ratio_to_limits": None, "ratio_to_throttled": None, "ratio_to_rspamd": None},
+    "growth": {"worst_cost_ratio": "<= 1.2"},
+}
+"""Benchmark -> result -> target, of those results that the project has promised."""
+UNTIMED = (
+    ("judge", "round_trips_per_decision"),
+    ("memory", "bytes_per_entity_valkey"),
+    ("memory", "bytes_per_entity_redis"),
+    ("accuracy", "strict_false_allows"),
+    ("accuracy", "server_differs_from_ring"),
+)
+MAY_BE_MISSING = {"ratio_to_limits", "ratio_to_throttled", "ratio_to_rspamd"}
+
+
+@lru_cache
+def printed(benchmark: str) -> dict[str, Any]:
+    """What ``--quick --json`` prints."""
+    redis_binary()
+    valkey_binary()
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--quick", "--json"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def results(benchmark: str) -> dict[str, dict[str, Any]]:
+    return {result["name"]: result for result in printed(benchmark)["results"]}
+
+
+@pytest.mark.parametrize("benchmark", TARGETS)
+def test_a_benchmark_prints_what_was_agreed(benchmark: str) -> None:
+    whole = printed(benchmark)
+    assert whole.keys() == {"benchmark", "machine", "results"}
+    assert whole["benchmark"] == benchmark
+    assert whole["machine"].keys() == {"cpu", "cores", "system", "python", "servers", "calibration"}
+    assert whole["machine"]["calibration"]["python_step_ns"]["median"] > 0
+    assert len(results(benchmark)) == len(whole["results"]), "two results of one name"
+    for result in whole["results"]:
+        assert result.keys() == {"name", "value", "unit", "target", "met"}
+        if result["value"] is None:
+            assert result["name"] in MAY_BE_MISSING and "not installed" in result["unit"]
+        else:
+            assert isinstance(result["value"], int | float) and result["value"] >= 0
+        assert result["met"] in ((None,) if result["target"] is None else (True, False))
+
+
+@pytest.mark.parametrize("benchmark", TARGETS)
+def test_a_benchmark_has_the_promised_results_and_targets(benchmark: str) -> None:
+    found = results(benchmark)
+    targets = {name: found[name]["target"] for name in TARGETS[benchmark] if name in found}
+    assert targets == TARGETS[benchmark]
+    assert {name for name, result in found.items() if result["target"] is not None} <= TARGETS[benchmark].keys()
+
+
+@pytest.mark.parametrize(("benchmark", "name"), UNTIMED)
+def test_a_promise_that_no_clock_can_break(benchmark: str, name: str) -> None:
+    result = results(benchmark)[name]
+    assert result["met"], result
