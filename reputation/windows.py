@@ -26,7 +26,7 @@ spread evenly, rounded to whole units (here a third of bucket 6). That is wrong 
 The clock may go back (a failover to a replica that is behind): the current bucket never does.
 An event that seems older than the youngest bucket is counted in the youngest bucket, which is strict too.
 
-`Ring` is the reference; ``store/functions.lua`` does the same arithmetic inside the store, and
+`Ring` is the reference; ``store/lua/2_rings.lua`` does the same arithmetic inside the store, and
 property tests hold both against a plain list of timestamps.
 
 Sources: the bucketed sliding window is the "sliding window counter" of the literature; the extra
@@ -35,7 +35,7 @@ bucket that makes it strict, instead of the usual interpolation, is what differs
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reputation.errors import LimitError
@@ -167,10 +167,6 @@ class Ring:
         twin.last, twin.total, twin.cells = self.last, self.total, self.cells.copy()
         return twin
 
-    def aged_out(self, now_us: int) -> bool:
-        """Whether the window of `now_us` holds none of the buckets."""
-        return self.last + len(self.cells) <= now_us // self.window.bucket_us
-
     def advance(self, now_us: int) -> None:
         """Make the bucket of `now_us` the youngest and drop what has aged out. Never goes back."""
         size = len(self.cells)
@@ -221,8 +217,3 @@ class Ring:
         size = len(self.cells)
         for bucket in range(self.last - size + 1, self.last + 1):
             yield bucket * self.window.bucket_us / MICROSECONDS, self.cells[bucket % size]
-
-
-def longest(windows: Sequence[Window]) -> Window:
-    """The longest of some windows; it rules how long a counter is kept."""
-    return max(windows)

@@ -22,7 +22,7 @@ import hiredis
 
 from reputation.charges import Answer, Charge, Receipt, receipt_of
 from reputation.contracts import Board, Series, Sketch
-from reputation.errors import StoreError, StoreMisuse, StoreUnavailable
+from reputation.errors import StoreError, StoreUnavailable
 from reputation.keys import Entity, Key, Metric
 from reputation.store import functions
 from reputation.store.address import Address, StoreUrl
@@ -36,7 +36,6 @@ DEFAULT_PREFIX = "rp"
 DEFAULT_DEADLINE_SECONDS = 0.05
 PATIENCE_SECONDS = 2.0
 """How long administration (ping, series) waits, where no mail does."""
-OLDEST_REDIS = 7
 ASKING = 64
 """Decisions that are under way at once. Further ones wait for their turn before their deadline begins."""
 MAX_REDIRECTIONS = 8
@@ -288,13 +287,11 @@ def _raise_any(replies: list[Reply]) -> list[Reply]:
 
 
 async def _name_of(node: Node) -> str:
-    """Name and version of a server; raises `StoreMisuse` for one that has no functions."""
+    """Name and version of a server. One that has no functions does not come to this: see `node.error_of`."""
     (reply,) = await node.ask(("INFO", "server"), timeout_seconds=PATIENCE_SECONDS)
     if isinstance(reply, hiredis.ReplyError):
         raise error_of(str(node.address), str(reply))
     info = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = info.get("valkey_version") or info["redis_version"]
-    if name == "Redis" and int(version.partition(".")[0]) < OLDEST_REDIS:
-        raise StoreMisuse(f"Redis {version} has no functions: use Redis 7.0 or later, or Valkey 8 or later")
     return f"{name} {version}"

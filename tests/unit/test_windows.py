@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reputation.errors import LimitError
-from reputation.windows import MAX_LIMIT_COUNT, MAX_WINDOW_SECONDS, Limit, Reading, Ring, Window, longest
+from reputation.windows import MAX_LIMIT_COUNT, MAX_WINDOW_SECONDS, Limit, Reading, Ring, Window
 
 S = 1_000_000
 
@@ -87,10 +87,6 @@ def test_a_key_outlives_its_last_bucket(window: Window) -> None:
     assert (window.buckets + 1) * window.bucket_us <= window.seconds * S * 11 // 10 + window.buckets + 1
 
 
-def test_longest_is_the_one_that_lasts() -> None:
-    assert longest([Window(60), Window(3_600), Window(300)]) == Window(3_600)
-
-
 def test_an_old_ring_that_is_advanced_far_is_empty() -> None:
     ring = Ring(Window(60))
     ring.advance(0)
@@ -143,13 +139,6 @@ def test_a_copy_goes_on_alone() -> None:
     twin.advance(50 * S)
     twin.charge(1)
     assert (ring.last, ring.total, twin.last, twin.total) == (0, 1, 8, 2)
-
-
-def test_a_ring_has_aged_out_when_its_youngest_bucket_has_left() -> None:
-    ring = Ring(Window(60))
-    ring.advance(5 * S)
-    assert not ring.aged_out(66 * S - 1)
-    assert ring.aged_out(66 * S)
 
 
 def test_a_reading_is_over_when_it_has_to_wait() -> None:
