@@ -103,7 +103,7 @@ class Limit:
     Parses and prints the same text, so that a configuration can be shown as it was written:
 
     >>> Limit.parse("100/1h")
-    Limit(count=100, window=Window(seconds=3600))
+    Limit(count=100, window=Window(seconds=3600, fine=False))
     >>> str(Limit.parse("100 / 60m")), str(Limit.parse("30/min"))
     ('100/1h', '30/1m')
     """

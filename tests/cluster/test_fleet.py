@@ -31,7 +31,7 @@ from tests.cluster.fleet_process import (
     event_of,
     fleet_engine,
 )
-from tests.servers import redis_server, valkey_server
+from tests.servers import RedisServer, redis_server, valkey_server
 
 
 class Process:
@@ -88,7 +88,8 @@ async def becomes(ask: Callable[[], Awaitable[bool]], seconds: float) -> float:
 async def test_clients_whose_clocks_differ_decide_alike(either: AnyServers, prefix: str) -> None:
     async with AsyncExitStack() as stack:
         offs = (0.0, 60.0, -60.0)
-        fleet = [await stack.enter_async_context(process(either.url, prefix, off)) for off in offs]
+        starting = (stack.enter_async_context(process(either.url, prefix, off)) for off in offs)
+        fleet = await asyncio.gather(*starting)
         told = [await fleet[turn % 3].tell("mail", "alice@example.com") for turn in range(MESSAGES + 6)]
         assert [action for action, _, _ in told] == [Action.ACCEPT] * MESSAGES + [Action.TEMPFAIL] * 6
         assert [count for _, count, _ in told[:MESSAGES]] == list(range(1, MESSAGES + 1))
@@ -124,11 +125,11 @@ async def test_the_leases_of_a_killed_front_end_come_back_within_the_lease_time(
 
 
 async def test_the_leases_of_a_living_one_are_kept_until_its_session_ends(
-    server: AnyServers, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+    valkey: RedisServer, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "LEASE", Window(LEASE_SECONDS))
     monkeypatch.setattr(upkeep, "RENEW_SECONDS", LEASE_SECONDS / 4)
-    store = open_store(server.url, deadline_seconds=PATIENCE_SECONDS)
+    store = open_store(valkey.url, deadline_seconds=PATIENCE_SECONDS)
     engine, other = fleet_engine(store), fleet_engine(store)
     for session in range(SESSIONS):
         assert (await engine.judge(event_of("connect", f"s{session}"))).action is Action.ACCEPT
@@ -196,9 +197,9 @@ async def test_a_flood_of_refusals_costs_no_round_trips(server: AnyServers, open
 
 
 async def test_a_refusal_is_not_remembered_beyond_the_moment_when_there_is_room(
-    server: AnyServers, open_store: OpenStore
+    valkey: RedisServer, open_store: OpenStore
 ) -> None:
-    engine = sharing_engine(open_store(server.url, deadline_seconds=PATIENCE_SECONDS), "2/1s")
+    engine = sharing_engine(open_store(valkey.url, deadline_seconds=PATIENCE_SECONDS), "2/1s")
     verdicts = [await engine.judge(mail()) for _ in range(3)]
     assert verdicts[2].action is Action.TEMPFAIL
     loop = asyncio.get_running_loop()

@@ -86,9 +86,9 @@ async def test_ten_thousand_cancelled_calls_mix_no_replies_up(server: RedisServe
     node.close()
 
 
-async def test_ten_thousand_cancelled_decisions_mix_no_answers_up(servers: AnyServers, open_store: OpenStore) -> None:
+async def test_ten_thousand_cancelled_decisions_mix_no_answers_up(either: AnyServers, open_store: OpenStore) -> None:
     """Each caller charges a cost of its own to a key of its own, so that the answer to another shows."""
-    store, chance, cancelled = open_store(servers.url, deadline_seconds=PATIENCE_SECONDS), random.Random(2), 0
+    store, chance, cancelled = open_store(either.url, deadline_seconds=PATIENCE_SECONDS), random.Random(2), 0
     await store.ping()
 
     async def decide(number: int) -> int:

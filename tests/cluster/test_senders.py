@@ -32,11 +32,11 @@ ROUND = 50_000
 HEAVY = {f"heavy-{number}@example.com": 200 - 10 * number for number in range(10)}
 """The ten with the most messages."""
 TOP = [(Entity(Dimension.SENDER, sender), count) for sender, count in HEAVY.items()]
-MIDDLING = {f"middling-{number}@example.com": 40 for number in range(200)}
+MIDDLING = {f"middling-{number}@example.com": 40 for number in range(60)}
 HOUR_US = 3_600 * MICROSECONDS
 
 
-@pytest.fixture(params=[(valkey_server, 1_000_000), (redis_server, 200_000)], ids=["valkey-1M", "redis-200k"])
+@pytest.fixture(params=[(valkey_server, 1_000_000), (redis_server, 100_000)], ids=["valkey-1M", "redis-100k"])
 def flood(request: pytest.FixtureRequest) -> Iterator[tuple[RedisServer, int]]:
     """A server, and how many senders it is to see."""
     start, number = request.param
@@ -47,6 +47,11 @@ def flood(request: pytest.FixtureRequest) -> Iterator[tuple[RedisServer, int]]:
 
 def engine_on(store: RedisStore) -> Engine:
     return Engine(policy=Policy(tracked=frozenset({Dimension.SENDER})), store=store)
+
+
+def once(number: int) -> str:
+    """A sender who is seen once."""
+    return f"once-{number:07}@example.com"
 
 
 def plain_charge(engine: Engine, sender: str) -> Charge:
@@ -60,8 +65,10 @@ class Pipe:
 
     def __init__(self, engine: Engine, prefix: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._engine = engine
-        self._names = functions.Names(prefix)
-        self._plan = plain_charge(engine, "somebody@example.com").plan
+        model = plain_charge(engine, once(0))
+        self._plan = model.plan
+        self._command = functions.decide_command((model,), functions.Names(prefix), "", None)
+        self._model = once(0).encode()
         self._reader, self._writer = reader, writer
         self._replies = hiredis.Reader()
 
@@ -69,8 +76,8 @@ class Pipe:
         """One message of each, and the upkeep is told of each answer, as an engine does."""
         asked: list[Charge] = []
         while batch := [self._charge(sender) for sender in itertools.islice(senders, AT_ONCE)]:
-            written = b"".join(functions.decide_command((charge,), self._names, "", None) for charge in batch)
-            self._writer.write(written)
+            command, model = self._command, self._model  # names are equally long, so only they differ
+            self._writer.write(b"".join(command.replace(model, charge.key.entity.id.encode()) for charge in batch))
             await self._hear(asked)
             asked = batch
         await self._hear(asked)
@@ -108,7 +115,7 @@ async def test_a_million_senders_cost_what_is_documented_and_hide_nobody(
     before = server.command("INFO", "memory")["used_memory"]
     parts = number // ROUND
     for part in range(parts):
-        await pipe.decide(f"once-{sender}@example.com" for sender in range(part * ROUND, (part + 1) * ROUND))
+        await pipe.decide(map(once, range(part * ROUND, (part + 1) * ROUND)))
         await judge_some(engine, HEAVY | MIDDLING, part, parts)
         await engine.upkeep.offer()
     used = server.command("INFO", "memory")["used_memory"] - before
