@@ -73,6 +73,21 @@ async def test_a_server_that_accepts_and_says_nothing_is_not_there(open_store: O
         assert server.accepted <= 2
 
 
+async def test_a_server_that_has_just_become_the_primary_is_asked_once_more(open_store: OpenStore) -> None:
+    """It has refused before, and the map was right already when that was heard."""
+
+    def promoted(command: list[bytes]) -> bytes:
+        if is_decision(command) and server.asked < 2:
+            return b"-READONLY You can't write against a read only replica.\r\n"
+        return polite(command)
+
+    async with byte_server(polite) as server:
+        server.replies = promoted
+        store = open_store(server.url, deadline_seconds=PATIENCE_SECONDS)
+        assert (await store.decide(ONE)).allowed
+        assert server.asked == 2
+
+
 async def test_replies_that_trickle_in_are_replies(open_store: OpenStore) -> None:
     async with byte_server(polite) as server:
         store = open_store(server.url, deadline_seconds=PATIENCE_SECONDS)

@@ -207,7 +207,7 @@ async def test_a_replica_is_read_only(kind: str, stack: ExitStack, open_store: O
 async def test_a_server_that_is_loading_is_waited_for(kind: str, stack: ExitStack, open_store: OpenStore) -> None:
     slowly = ("--key-load-delay", "300", "--loading-process-events-interval-bytes", "1024")
     server = stack.enter_context(STARTERS[kind]("--enable-debug-command", "yes", *slowly))
-    server.command("DEBUG", "POPULATE", 3_000)
+    server.command("DEBUG", "POPULATE", 1_500)
     server.command("SAVE")
     server.kill()
     server.launch()
