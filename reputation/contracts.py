@@ -106,8 +106,8 @@ class Store(RegisterStore, Protocol):
     """Shared counters. See `reputation.charges` for what a decision is, `reputation.windows` for how it counts.
 
     Every method raises `StoreUnavailable` or `StoreMisuse`, and nothing else of its library's, and none takes longer
-    than the deadline that the store was made with. `now_us` is for tests and replays; without it the store's own
-    clock rules.
+    than the deadline that the store was made with; a shared one may let a crowd wait for its turn before that begins,
+    for a bounded time. `now_us` is for tests and replays; without it the store's own clock rules.
     """
 
     @property

@@ -57,7 +57,8 @@ class MemoryStore(MemoryRegister):
         )
         for charge, overs, (state, numbers) in zip(charges, over, read, strict=True):
             due = [_is_due(meter, is_over, allowed) for meter, is_over in zip(charge.plan.meters, overs, strict=True)]
-            if state.charge(charge, token, due, now, numbers):
+            # A refused attempt was charged for itself, not for what it wanted.
+            if state.charge(charge, token if allowed else "", due, now, numbers):
                 self._states[charge.key] = state
         while len(self._states) > self._most_keys:
             del self._states[next(iter(self._states))]

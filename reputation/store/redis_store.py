@@ -38,6 +38,10 @@ PATIENCE_SECONDS = 2.0
 """How long administration (ping, series) waits, where no mail does."""
 ASKING = 64
 """Decisions that are under way at once. Further ones wait for their turn before their deadline begins."""
+REFUNDING = 16
+"""Refunds likewise, apart: whoever gives a thousand recipients up must not stand before everybody's decisions."""
+TURN_SECONDS = 2.0
+"""The longest wait for a turn."""
 MAX_REDIRECTIONS = 8
 TRY_AGAIN_SECONDS = 0.005
 SPARE_SECONDS = 0.005
@@ -62,7 +66,9 @@ class RedisStore(RedisRegister):
         self._names = functions.Names(prefix)
         self._deadline_seconds = deadline_seconds
         self._turns = asyncio.Semaphore(ASKING)
-        self._refunds: set[asyncio.Task[None]] = set()
+        self._refund_turns = asyncio.Semaphore(REFUNDING)
+        self._refunds: dict[asyncio.Task[None], str] = {}
+        """What is being given back behind decisions' backs, and for which tokens."""
         self.round_trips = 0
         """Turns of sending and waiting; a decision takes one."""
 
@@ -74,13 +80,20 @@ class RedisStore(RedisRegister):
         return bool(nodes) and all(node.answers for node in nodes)
 
     async def decide(self, charges: Sequence[Charge], *, token: str = "", now_us: int | None = None) -> Answer:
-        names = self._names
         if not charges:
             return Answer()
-        if not self._topology.clustered:
-            (reply,) = await self._exchange(((0, functions.decide_command(charges, names, token, now_us)),))
+        try:
+            if self._topology.clustered:
+                return await self._decide_by_keys(charges, token, now_us)
+            (reply,) = await self._exchange(((0, functions.decide_command(charges, self._names, token, now_us)),))
             return functions.one_answer(charges, token, reply)
-        replies = await self._exchange(functions.decide_commands(charges, names, token, now_us))
+        except (TypeError, ValueError, IndexError) as error:  # no reply of our functions
+            raise StoreUnavailable(f"the server talks nonsense: {error}") from error
+
+    async def _decide_by_keys(self, charges: Sequence[Charge], token: str, now_us: int | None) -> Answer:
+        if token:
+            await self._given_back(token)
+        replies = await self._exchange(functions.decide_commands(charges, self._names, token, now_us))
         known = [None if isinstance(reply, StoreError) else reply for reply in replies]
         answer = functions.joint_answer(charges, token, known)
         if not answer.allowed:
@@ -94,15 +107,17 @@ class RedisStore(RedisRegister):
         parts = [
             (self._names[group[0].charge.key][0], functions.refund_command(group, self._names)) for group in groups
         ]
-        _raise_any(await self._exchange(parts))
+        _raise_any(await self._exchange(parts, self._refund_turns))
 
     async def renew(self, key: Key, members: Sequence[str], window: Window, *, now_us: int | None = None) -> int:
         return int(await self._call(functions.RENEW, [key], _at(now_us), window.seconds * MICROSECONDS, *members))
 
     async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
         keys = [Key(entity, metric) for metric in Metric]
-        reply = await self._call(functions.SERIES, keys, _at(now_us))
-        return list(chain(*(functions.series_of(key, rings) for key, rings in zip(keys, reply, strict=True))))
+        # Key by key: of a slot that is moving, some may be here and some there.
+        parts = [self._part(functions.SERIES, [key.spelled(self._prefix)], _at(now_us)) for key in keys]
+        replies = _raise_any(await self._sent(parts, PATIENCE_SECONDS))
+        return list(chain(*(functions.series_of(key, rings) for key, (rings,) in zip(keys, replies, strict=True))))
 
     async def saw(self, key: Key, members: Sequence[str], *, now_us: int | None = None) -> None:
         await self._call(functions.SAW, [key], _at(now_us), *members)
@@ -169,8 +184,13 @@ class RedisStore(RedisRegister):
         ]
         if charged:
             task = asyncio.create_task(self._refund_quietly(tuple(charged)))
-            self._refunds.add(task)
-            task.add_done_callback(self._refunds.discard)
+            self._refunds[task] = token
+            task.add_done_callback(self._refunds.pop)
+
+    async def _given_back(self, token: str) -> None:
+        """Wait for what is being given back for a token: a retry must not find it charged, and then lose it."""
+        if pending := [task for task, given in self._refunds.items() if given == token]:
+            await asyncio.wait(pending, timeout=self._deadline_seconds)
 
     async def _refund_quietly(self, receipt: Receipt) -> None:
         try:
@@ -178,10 +198,21 @@ class RedisStore(RedisRegister):
         except StoreError as error:
             log.debug("what was charged for a refused decision ages out: %s", error)
 
-    async def _exchange(self, parts: Sequence[Part]) -> list[Reply]:
+    async def _exchange(self, parts: Sequence[Part], turns: asyncio.Semaphore | None = None) -> list[Reply]:
         """Send what mail waits for. The deadline begins with the turn: a crowd of ours is no store that is slow."""
-        async with self._turns:
+        turns = turns or self._turns
+        if turns.locked():
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await turns.acquire()
+            except TimeoutError:
+                raise StoreUnavailable(f"no turn within {TURN_SECONDS:g} s") from None
+        else:
+            await turns.acquire()
+        try:
             return await self._sent(parts, self._deadline_seconds)
+        finally:
+            turns.release()
 
     async def _sent(self, parts: Sequence[Part], seconds: float) -> list[Reply]:
         """Send all parts, await all replies; a part that failed has its `StoreError` in place of the reply.
@@ -245,6 +276,8 @@ class RedisStore(RedisRegister):
                     return error_of(str(node.address), str(replies[0]))
         except StoreError as failure:
             return failure
+        except ValueError as failure:  # no address
+            return StoreUnavailable(f"the server talks nonsense: {failure}")
         return StoreUnavailable(f"no end of redirections within the deadline: {error}")
 
     async def _redirected(

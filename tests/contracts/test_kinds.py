@@ -1,10 +1,11 @@
 """What every Store promises of the other kinds of keys: different members, leases, evidence; and of tokens."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from reputation.charges import Answer, Charge, Charging, Over, receipt_of
+from reputation.charges import Answer, Charge, Charging, Meter, Over, receipt_of
 from reputation.contracts import Store
 from reputation.keys import Key, Metric
 from reputation.score import KINDS, Evidence, EvidenceKind
@@ -333,6 +334,25 @@ async def test_what_was_refused_is_charged_when_it_gets_in(store: Store) -> None
     assert not (await ask(store, 1, ONE, token="second")).allowed
     assert (await ask(store, 66, ONE, token="second")).allowed
     assert await held(store, 67, *ONE.plan.meters) == [1]
+
+
+@pytest.mark.parametrize("attempts", [meter("r", "1/1m", charging=Charging.ALWAYS), meter("other", "9/1m")])
+async def test_a_refused_attempt_is_no_way_in_for_the_next(store: Store, attempts: Meter) -> None:
+    """Attempts are charged where a rule says so; that they were is no charge for the message."""
+    limits = charge(meter("limit", "1/1m"), replace(attempts, charging=Charging.ALWAYS))
+    assert (await ask(store, 0, limits, token="first")).allowed
+    assert [(await ask(store, at, limits, token="second")).allowed for at in (1, 2, 3)] == [False] * 3
+
+
+async def test_a_retry_beside_a_give_back_is_counted(store: Store) -> None:
+    """On a cluster what one key was charged is given back after another has refused, behind the answer's back."""
+    full = charge(meter("full", "1/1m"), key=BOB)
+    await ask(store, 0, full)
+    for number in range(20):
+        token = f"message {number}"
+        assert not (await store.decide((charge(tracked(60)), full), token=token, now_us=us(1))).allowed
+        assert (await store.decide((charge(tracked(60)),), token=token, now_us=us(1))).allowed  # at once
+    assert await held(store, 1, tracked(60)) == [20]
 
 
 async def test_each_key_knows_its_own_tokens(store: Store) -> None:

@@ -132,7 +132,7 @@ class Log:
                 continue
             if charge.plan.kind is Kind.RINGS:
                 if charge.cost:
-                    self._charge_units(charge, due, answer.token, now_us)
+                    self._charge_units(charge, due, answer.token if answer.allowed else "", now_us)
                 continue
             counter = self.counters.setdefault(charge.key, Counter())
             if charge.plan.kind is Kind.DISTINCT:

@@ -231,7 +231,7 @@ kinds.r = {
     end
     if charged then
       local tokens, layout = seen.tokens, seen.layout
-      if seen.token ~= '' then
+      if allowed and seen.token ~= '' then -- a refused attempt was charged for itself, not for what it wanted
         tokens = string.sub(tokens .. seen.token, -MAX_TOKENS * TOKEN_BYTES)
       end
       redis.call('SET', seen.key, encoded(state, layout, time, tokens), 'PX', layout.expiry)
