@@ -112,8 +112,9 @@ class Plan:
     """How many windows the entity's own meter has, which is the first; 0 when there is none."""
     scoped: bool = field(init=False, repr=False, compare=False)
     """Whether any meter belongs to a rule."""
-    always: bool = field(init=False, repr=False, compare=False)
-    """Whether any meter is charged for attempts, too."""
+    counts_refused: bool = field(init=False, repr=False, compare=False)
+    """Whether the store has to hear of an event even if it is refused anyway: attempts count, or a rule in shadow
+    mode, a tag or a tarpit has to be looked at."""
 
     def __post_init__(self) -> None:
         own = len(self.meters[0].windows) if self.meters and not self.meters[0].scope else 0
@@ -122,7 +123,9 @@ class Plan:
         object.__setattr__(self, "size", 2 * windows + _BESIDES[self.kind])
         object.__setattr__(self, "own", own)
         object.__setattr__(self, "scoped", any(meter.scope for meter in self.meters))
-        object.__setattr__(self, "always", any(meter.charging is Charging.ALWAYS for meter in self.meters))
+        counting = [it for it in self.meters if it.scope and it.over is not Over.DENIES]
+        counting += [it for it in self.meters if it.charging is Charging.ALWAYS]
+        object.__setattr__(self, "counts_refused", bool(counting))
 
 
 def _meter_text(meter: Meter) -> str:

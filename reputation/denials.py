@@ -1,11 +1,13 @@
 """Refusals that are remembered for a moment, so that a flood costs no round trips.
 
-When a rule has refused, and says that there is no room for some seconds, the next event that the same rule would
+When a rule has refused an entity, and says that there is no room for some seconds, the next event that this rule would
 refuse is refused from memory. The store said when there will be room at the earliest, so nobody is refused who would
-be admitted, but for one case: room that is given back earlier (a refund) is noticed `MAX_SECONDS` late.
+be admitted, but for one case: room that is given back earlier (a refund) is noticed `MAX_SECONDS` late. Therefore only
+refusals that ask the client to come back are remembered; what a rejection or a discard does is for good.
 
-Not where attempts count (`charge = "always"`), because the store has to hear of them; nor for rules whose events
-differ in cost, because a small one may fit where a large one did not.
+Not for events that the store has to hear of all the same: where attempts count (`charge = "always"`), or a rule in
+shadow mode, a tag or a tarpit is in play. Nor for rules whose events differ in cost, because a small one may fit
+where a large one did not.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from dataclasses import replace
 
 from reputation.charges import Charge
 from reputation.keys import Key
-from reputation.verdict import Verdict
+from reputation.verdict import Finding
 
 MAX_SECONDS = 1.0
 MAX_REMEMBERED = 20_000
@@ -23,32 +25,30 @@ class Denials:
     """The refusals of one process."""
 
     def __init__(self) -> None:
-        self._until: dict[tuple[Key, str], tuple[float, float, Verdict]] = {}
+        self._kept: dict[tuple[Key, str], tuple[float, Finding]] = {}
+        """When it was found, by key and rule."""
 
     def clear(self) -> None:
         """Forget everything: there may be room now."""
-        self._until.clear()
+        self._kept.clear()
 
-    def remember(self, verdict: Verdict, now: float) -> None:
-        """Keep a refusal; `now` is a monotonic time in seconds."""
-        finding = verdict.deciding
-        if finding is None:
-            return
-        if len(self._until) >= MAX_REMEMBERED:
-            self._until.clear()
+    def remember(self, finding: Finding, now: float) -> None:
+        """Keep what a rule found when it refused; `now` is a monotonic time in seconds."""
+        if len(self._kept) >= MAX_REMEMBERED:
+            self._kept.clear()
         key = Key(finding.entity, finding.metric)
-        room_at = now + verdict.retry_after_seconds
-        self._until[key, verdict.rule] = (min(room_at, now + MAX_SECONDS), room_at, replace(verdict, answer=None))
+        self._kept[key, finding.rule] = (now, finding)
 
-    def recall(self, charges: Sequence[Charge], now: float) -> Verdict | None:
-        """The refusal that these charges would meet, if one is remembered."""
-        if not self._until or any(charge.plan.always for charge in charges):
+    def recall(self, charges: Sequence[Charge], now: float) -> Finding | None:
+        """What would refuse these charges again, with the time that is left to wait."""
+        if not self._kept or any(charge.plan.counts_refused for charge in charges):
             return None
         for charge in charges:
             for meter in charge.plan.meters if charge.plan.scoped else ():
-                if meter.scope and (kept := self._until.get((charge.key, meter.scope))):
-                    until, room_at, verdict = kept
-                    if now < until:
-                        return replace(verdict, retry_after_seconds=room_at - now)
-                    del self._until[charge.key, meter.scope]
+                if meter.scope and (kept := self._kept.get((charge.key, meter.scope))):
+                    found_at, finding = kept
+                    wait = found_at + finding.reading.retry_after_seconds - now
+                    if wait > 0 and now < found_at + MAX_SECONDS:
+                        return replace(finding, reading=replace(finding.reading, retry_after_seconds=wait))
+                    del self._kept[charge.key, meter.scope]
         return None

@@ -112,7 +112,7 @@ class Engine:
             return replace(verdict, reason=Reason.ALLOWLISTED, entry=standing.allow.id)
         charges = self._overridden(self.policy.charges_for(event, entities), now)
         recalled = None if _token(event) else self._denials.recall(charges, now)
-        return await self._decided(event, charges) if recalled is None else recalled
+        return await self._decided(event, charges) if recalled is None else self.policy.refusal(recalled)
 
     def _overridden(self, charges: tuple[Charge, ...], now: float) -> tuple[Charge, ...]:
         register = self.registrar.register
@@ -124,14 +124,14 @@ class Engine:
         if answer is None:
             return await self._without(charges)
         verdict = self.policy.decide(answer)
+        if verdict.denied and self.policy.is_cacheable(verdict.rule) and verdict.deciding is not None:
+            self._denials.remember(verdict.deciding, self._clock.monotonic())
         if answer.missing:
             missing = [charges[index] for index in sorted(answer.missing)]
             self._watch.failed("decide", StoreUnavailable(f"no answer about {len(missing)} of {len(charges)} counters"))
             verdict = await self._completed(verdict, missing)
         self.upkeep.note(answer)
         self.upkeep.hold(event.session.id, answer)
-        if verdict.denied and self.policy.is_cacheable(verdict.rule):
-            self._denials.remember(verdict, self._clock.monotonic())
         return verdict
 
     async def _without(self, charges: Sequence[Charge]) -> Verdict:

@@ -269,6 +269,18 @@ class Policy:
             answer=answer,
         )
 
+    def refusal(self, finding: Finding) -> Verdict:
+        """What its rule says to somebody whom it would refuse again, for as long as the finding has to wait."""
+        rule, wait = self._named[finding.rule], finding.reading.retry_after_seconds
+        return Verdict(
+            action=rule.action,
+            reason=Reason.OVER_LIMIT,
+            rule=rule.name,
+            reply=_rendered(rule, finding, wait),
+            retry_after_seconds=wait,
+            findings=(finding,),
+        )
+
     def fallback(self, charges: Iterable[Charge]) -> Verdict:
         """The verdict about charges that the store gave no answer about: what their rules say for that case."""
         for rule in self._applying(charges):
@@ -300,7 +312,8 @@ class Policy:
         """Whether a refusal by this rule may be repeated for a moment without asking (`reputation.denials`)."""
         rule = self._named[name]
         same_cost = COSTS.get((rule.stage, rule.count), one) is one
-        return rule.kind is Kind.RINGS and same_cost and rule.charge is Charging.ACCEPTED and rule.action in DENYING
+        passing = rule.action in (Action.TEMPFAIL, Action.THROTTLE)
+        return rule.kind is Kind.RINGS and same_cost and rule.charge is Charging.ACCEPTED and passing
 
 
 def member_of(entity: Entity) -> str:
