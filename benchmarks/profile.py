@@ -60,7 +60,7 @@ def _parts() -> dict[str, Callable[[], object]]:
         "answer_cluster": partial(functions.joint_answer, charges, "", replies),
         "verdict": partial(policy.decide, answer),
         "leaders_noted": partial(engine.upkeep.note, answer),
-        "leases_held": partial(engine.upkeep.hold, "session", answer),
+        "leases_held": partial(engine.upkeep.leases.hold, "session", answer),
         "metrics_counted": partial(engine.metrics.count, event.stage, verdict.action, verdict.reason, 0.001),
     }
 

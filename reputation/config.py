@@ -23,8 +23,8 @@ from reputation.entries import Target, parse_protected
 from reputation.errors import ConfigError
 from reputation.events import Stage
 from reputation.keys import Dimension, Metric, Spelling, counted_dimension
-from reputation.policy import REPLY_FIELDS, Policy
-from reputation.rules import Accuracy, Mode, OnStoreFailure, Rule, parse_limit
+from reputation.policy import Policy
+from reputation.rules import REPLY_FIELDS, Accuracy, Mode, OnStoreFailure, Rule, parse_limit
 from reputation.verdict import Action
 
 SERVER_SCHEMES = (

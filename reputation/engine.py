@@ -78,7 +78,7 @@ class Engine:
         self._exempt = replace(policy, rules=())
         self.spelling = spelling or Spelling()
         self.metrics = metrics or Metrics()
-        self.upkeep = Upkeep(store, self.metrics)
+        self.upkeep = Upkeep(store, self.metrics, fallback)
         self._store = store
         self._fallback = fallback
         self._clock = clock or SystemClock()
@@ -122,32 +122,38 @@ class Engine:
         """Ask the store, and remember what is worth it."""
         answer = await self._asked("decide", self._store.decide(charges, token=_token(event))) if charges else Answer()
         if answer is None:
-            return await self._without(charges)
+            return await self._without(event, charges)
         verdict = self.policy.decide(answer)
         if verdict.denied and self.policy.is_cacheable(verdict.rule) and verdict.deciding is not None:
             self._denials.remember(verdict.deciding, self._clock.monotonic())
         if answer.missing:
             missing = [charges[index] for index in sorted(answer.missing)]
             self._watch.failed("decide", StoreUnavailable(f"no answer about {len(missing)} of {len(charges)} counters"))
-            verdict = await self._completed(verdict, missing)
+            verdict = await self._completed(event, verdict, missing)
         self.upkeep.note(answer)
-        self.upkeep.hold(event.session.id, answer)
+        self.upkeep.leases.hold(event.session.id, answer)
         return verdict
 
-    async def _without(self, charges: Sequence[Charge]) -> Verdict:
+    async def _without(self, event: Event, charges: Sequence[Charge]) -> Verdict:
         """The verdict about charges that the store said nothing about."""
         verdict = self.policy.fallback(charges)
         local = self.policy.local_charges(charges, self.upkeep.live) if self._fallback is not None else ()
-        if local and self._fallback is not None and not verdict.denied:
-            counted = self.policy.decide(await self._fallback.decide(local))
-            if counted.action in (Action.REJECT, Action.DISCARD):  # the share is a guess: nothing is refused for good
-                counted = replace(counted, action=Action.TEMPFAIL, reply="")
-            return counted if counted.denied else verdict
-        return verdict
+        if not local or self._fallback is None or verdict.denied:
+            return verdict
+        answer = await self._fallback.decide(local)
+        if self.upkeep.local_leases is not None:
+            self.upkeep.local_leases.hold(event.session.id, answer)
+        counted = self.policy.decide(answer)
+        if counted.action in (Action.REJECT, Action.DISCARD):  # the share is a guess: nothing is refused for good
+            counted = replace(counted, action=Action.TEMPFAIL, reply="")
+        return counted if counted.denied else replace(verdict, answer=answer, local=True)
 
-    async def _completed(self, verdict: Verdict, missing: Sequence[Charge]) -> Verdict:
-        """A verdict about some keys, with what the rules of the missing ones say."""
-        fallback = await self._without(missing)
+    async def _completed(self, event: Event, verdict: Verdict, missing: Sequence[Charge]) -> Verdict:
+        """A verdict about some keys, with what the rules of the missing ones say.
+
+        What an accepting verdict has charged locally, besides, is not given back: it ages out.
+        """
+        fallback = await self._without(event, missing)
         if fallback.action.severity <= verdict.action.severity:
             unheard = verdict.action is Action.ACCEPT and any(charge.plan.scoped for charge in missing)
             return replace(verdict, reason=Reason.STORE_UNAVAILABLE) if unheard else verdict
@@ -156,8 +162,10 @@ class Engine:
         return fallback
 
     async def _release(self, event: Disconnect) -> None:
-        if leases := self.upkeep.let_go(event.session.id):
+        if leases := self.upkeep.leases.let_go(event.session.id):
             await self._asked("release", self._store.refund(leases))
+        if self._fallback is not None and self.upkeep.local_leases is not None:
+            await self._fallback.refund(self.upkeep.local_leases.let_go(event.session.id))
 
     async def learn(self, outcome: Outcome) -> None:
         """Count feedback on an event against whoever sent it. Lost when the store is away, and counted as lost."""
@@ -172,12 +180,14 @@ class Engine:
 
         Leases stay: they end with the session.
         """
-        receipts = [
-            tuple(given for given in verdict.receipt if given.charge.plan.kind is not Kind.LEASES)
-            for verdict in verdicts
-        ]
+        calls = []
+        for verdict in verdicts:
+            store = self._fallback if verdict.local and self._fallback is not None else self._store
+            receipt = tuple(given for given in verdict.receipt if given.charge.plan.kind is not Kind.LEASES)
+            if receipt:
+                calls.append(self._asked("refund", store.refund(receipt)))
         # All at once, or each of a thousand recipients would wait for the deadline anew.
-        await asyncio.gather(*(self._asked("refund", self._store.refund(receipt)) for receipt in receipts if receipt))
+        await asyncio.gather(*calls)
 
     async def explain(self, entity: Entity) -> Explanation:
         """What is counted about `entity`, and what one more event of it would get; charges nothing.

@@ -16,7 +16,6 @@ the strictest action decides (`Action` is in that order); among equals, the rule
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from reputation.charges import Answer, Charge, Charging, Kind, Meter, Plan
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
 from reputation.keys import EVIDENCE, Dimension, Entities, Entity, Key, Metric, composite, counted_dimension, distinct
-from reputation.rules import COSTS, LEARNED, Mode, OnStoreFailure, Rule, one
+from reputation.rules import COSTS, LEARNED, Mode, OnStoreFailure, Rule, one, rendered
 from reputation.score import KINDS, EvidenceKind
 from reputation.verdict import DENYING, Action, Finding, Reason, Verdict
 from reputation.windows import Limit, Window
@@ -260,7 +259,7 @@ class Policy:
             action=rule.action,
             reason=Reason.OVER_LIMIT,
             rule=rule.name,
-            reply=_rendered(rule, first[0], wait),
+            reply=rendered(rule, first[0], wait),
             retry_after_seconds=wait,
             delay_seconds=max((r.delay_seconds for r, _ in acting if r.action is Action.TARPIT), default=0.0),
             tags=tuple(r.name for r, _ in acting if r.action is Action.TAG),
@@ -276,7 +275,7 @@ class Policy:
             action=rule.action,
             reason=Reason.OVER_LIMIT,
             rule=rule.name,
-            reply=_rendered(rule, finding, wait),
+            reply=rendered(rule, finding, wait),
             retry_after_seconds=wait,
             findings=(finding,),
         )
@@ -324,24 +323,6 @@ def member_of(entity: Entity) -> str:
 def _share(limit: Limit, live: int) -> Limit:
     """One process' part of a limit, at least one: `live` of them together stay about at the limit."""
     return Limit(max(1, limit.count // max(1, live)), limit.window)
-
-
-DEFAULT_REPLY = "{entity}: {limit} {metric} reached ({reason}, {rule}), try again in {retry_after} s"
-REPLY_FIELDS = frozenset({"entity", "limit", "count", "metric", "reason", "rule", "retry_after"})
-"""What a rule's `reply` may name in braces."""
-
-
-def _rendered(rule: Rule, finding: Finding, wait_seconds: float) -> str:
-    reading = finding.reading
-    return (rule.reply or DEFAULT_REPLY).format(
-        entity=finding.entity,
-        limit=finding.limit,
-        count=reading.count,
-        metric=finding.metric,
-        reason=Reason.OVER_LIMIT,
-        rule=rule.name,
-        retry_after=math.ceil(wait_seconds),
-    )
 
 
 def _fullness(finding: Finding) -> float:

@@ -8,6 +8,7 @@ stage: the rule then reads, and whoever learns the outcome charges. ``distinct(D
 values, at any stage that knows the dimension; ``concurrent`` counts sessions that are open now.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +17,7 @@ from reputation.charges import Charging, Kind, Meter, Over
 from reputation.errors import ConfigError, LimitError
 from reputation.events import Data, Event, OutcomeKind, Stage
 from reputation.keys import Dimension, Metric, counted_dimension
-from reputation.verdict import DENYING, Action
+from reputation.verdict import DENYING, Action, Finding, Reason
 from reputation.windows import Limit, Window
 
 LEASE = Window(60)
@@ -205,3 +206,22 @@ def parse_limit(count: str, text: str) -> Limit:
     if not text.strip().isdecimal():
         raise LimitError(f'"{text}" is not a number of sessions: write a number, such as "5"')
     return Limit(int(text), LEASE)
+
+
+DEFAULT_REPLY = "{entity}: {limit} {metric} reached ({reason}, {rule}), try again in {retry_after} s"
+REPLY_FIELDS = frozenset({"entity", "limit", "count", "metric", "reason", "rule", "retry_after"})
+"""What a rule's `reply` may name in braces."""
+
+
+def rendered(rule: Rule, finding: Finding, wait_seconds: float) -> str:
+    """What the client is told of a refusal."""
+    reading = finding.reading
+    return (rule.reply or DEFAULT_REPLY).format(
+        entity=finding.entity,
+        limit=finding.limit,
+        count=reading.count,
+        metric=finding.metric,
+        reason=Reason.OVER_LIMIT,
+        rule=rule.name,
+        retry_after=math.ceil(wait_seconds),
+    )

@@ -9,14 +9,15 @@ seen (`reputation.leaders`). A query then counts the candidates anew.
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
-from reputation.charges import Answer, Given, Kind
+from reputation.charges import Answer
 from reputation.contracts import Store
 from reputation.errors import StoreError
 from reputation.keys import Entity, Key
 from reputation.leaders import Leaders
+from reputation.leases import TOLD_AT_ONCE, Leases, batched, each
 from reputation.metrics import Metrics
 from reputation.policy import TRACKED_WINDOWS
 from reputation.rules import LEASE
@@ -29,8 +30,6 @@ MAX_MEMBERS = 100_000
 BEAT_SECONDS = 5.0
 LIFE_SECONDS = 15.0
 RENEW_SECONDS = LEASE.seconds / 3
-TOLD_AT_ONCE = 500
-"""Members in one call."""
 
 log = logging.getLogger("reputon.engine")
 
@@ -38,7 +37,10 @@ log = logging.getLogger("reputon.engine")
 class Upkeep:
     """The upkeep of one process."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    def __init__(self, store: Store, metrics: Metrics, fallback: Store | None = None) -> None:
+        self.leases = Leases(store)
+        self.local_leases = None if fallback is None else Leases(fallback)
+        """Those of the store that counts while the shared one is away."""
         self._store = store
         self._metrics = metrics
         self._process = secrets.token_hex(8)
@@ -46,7 +48,6 @@ class Upkeep:
         self._rounds = 0
         self._members: dict[Key, set[str]] = {}
         self._pending = 0
-        self._leases: dict[str, dict[Key, Given]] = {}
         self.live = 1
         """How many processes of the fleet live, as far as is known."""
 
@@ -60,18 +61,6 @@ class Upkeep:
             if self._pending < MAX_MEMBERS:
                 self._members.setdefault(key, set()).add(member.id)
                 self._pending += 1
-
-    def hold(self, session: str, answer: Answer) -> None:
-        """Remember the leases that a session has now; those that it had before, too: an answer may have been lost."""
-        if Kind.LEASES in [charge.plan.kind for charge in answer.charges] and answer.allowed:
-            held = self._leases.setdefault(session, {})
-            for charge in answer.charges:
-                if charge.plan.kind is Kind.LEASES:
-                    held[charge.key] = Given(charge, answer.at_us)
-
-    def let_go(self, session: str) -> tuple[Given, ...]:
-        """The leases of a session that is over, to be given back."""
-        return tuple(self._leases.pop(session, {}).values())
 
     async def run(self) -> None:
         """All of it, until cancelled."""
@@ -92,6 +81,9 @@ class Upkeep:
             except StoreError as error:
                 self._metrics.store_failures.labels(name, type(error).__name__).inc()
                 log.debug("%s: %s", name, error)
+            except Exception as error:  # the top of a job that must not end: leases would, all of them
+                self._metrics.store_failures.labels(name, type(error).__name__).inc()
+                log.exception("%s", name)
             await asyncio.sleep(seconds)
 
     async def beat(self) -> None:
@@ -101,31 +93,27 @@ class Upkeep:
     async def offer(self) -> None:
         """Offer the candidates to the boards whose turn it is."""
         self._rounds += 1
+        failed: list[BaseException] = []
         for window, rounds in zip(TRACKED_WINDOWS, OFFERED_EVERY, strict=True):
             if self._rounds % rounds == 0:
-                for board, rows in list(self._leaders.offers(window)):
-                    await self._store.offer(board, rows)
+                offers = [self._store.offer(board, rows) for board, rows in self._leaders.offers(window)]
+                results = await asyncio.gather(*offers, return_exceptions=True)
+                failed += [result for result in results if isinstance(result, BaseException)]
         if self._rounds % OFFERED_EVERY[-1] == 0:
             self._leaders.forget()
+        if failed:  # the boards on other servers have got theirs
+            raise failed[0]
 
     async def sketch(self) -> None:
         """Tell the members of the last round."""
         members, self._members, self._pending = self._members, {}, 0
-        for key, ids in members.items():
-            for some in batched(sorted(ids), TOLD_AT_ONCE):
-                await self._store.saw(key, some)
+        await each(
+            lambda part: self._store.saw(*part),
+            [(key, some) for key, ids in members.items() for some in batched(sorted(ids), TOLD_AT_ONCE)],
+        )
 
     async def renew(self) -> None:
-        """Prolong the leases that are held, key by key."""
-        by_key: dict[Key, list[str]] = {}
-        for given in [given for held in self._leases.values() for given in held.values()]:
-            by_key.setdefault(given.charge.key, []).append(given.charge.member)
-        for key, members in by_key.items():
-            for some in batched(members, TOLD_AT_ONCE):
-                await self._store.renew(key, some, LEASE)
-
-
-def batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """The items, `size` at a time."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+        """Prolong the leases that are held."""
+        if self.local_leases is not None:
+            await self.local_leases.renew()
+        await self.leases.renew()

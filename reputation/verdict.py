@@ -95,6 +95,8 @@ class Verdict:
     """The readings of all rules that applied; those of `rule` first."""
     answer: Answer | None = None
     """What the store said; None where it was not asked, or did not answer."""
+    local: bool = False
+    """Whether that was the store of this process alone, while the shared one was away."""
 
     @property
     def receipt(self) -> Receipt:

@@ -21,8 +21,7 @@ from reputation.config import MAX_REPLY_LENGTH, Settings, load
 from reputation.events import Stage
 from reputation.keys import Dimension, Metric
 from reputation.metrics import Metrics
-from reputation.policy import REPLY_FIELDS
-from reputation.rules import COSTS, LEARNED, Mode, OnStoreFailure
+from reputation.rules import COSTS, LEARNED, REPLY_FIELDS, Mode, OnStoreFailure
 from reputation.verdict import Action, Reason
 from reputation.windows import MAX_WINDOW_SECONDS
 

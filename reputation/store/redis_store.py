@@ -274,10 +274,8 @@ class RedisStore(RedisRegister):
                     return replies[-1]
                 if FUNCTION_MISSING in error and LOAD_FUNCTIONS in commands:  # and it could not be loaded
                     return error_of(str(node.address), str(replies[0]))
-        except StoreError as failure:
-            return failure
-        except ValueError as failure:  # no address
-            return StoreUnavailable(f"the server talks nonsense: {failure}")
+        except (StoreError, ValueError) as failure:  # the latter where a redirection names no address
+            return failure if isinstance(failure, StoreError) else StoreUnavailable(f"nonsense: {failure}")
         return StoreUnavailable(f"no end of redirections within the deadline: {error}")
 
     async def _redirected(

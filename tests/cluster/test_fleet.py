@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reputation import upkeep
+from reputation import leases, upkeep
 from reputation.clock import ManualClock
 from reputation.denials import MAX_SECONDS
 from reputation.engine import Engine
@@ -127,7 +127,7 @@ async def test_the_leases_of_a_killed_front_end_come_back_within_the_lease_time(
 async def test_the_leases_of_a_living_one_are_kept_until_its_session_ends(
     valkey: RedisServer, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "LEASE", Window(LEASE_SECONDS))
+    monkeypatch.setattr(leases, "LEASE", Window(LEASE_SECONDS))
     monkeypatch.setattr(upkeep, "RENEW_SECONDS", LEASE_SECONDS / 4)
     store = open_store(valkey.url, deadline_seconds=PATIENCE_SECONDS)
     engine, other = fleet_engine(store), fleet_engine(store)
@@ -138,7 +138,7 @@ async def test_the_leases_of_a_living_one_are_kept_until_its_session_ends(
     while time.monotonic() < started + 1.5 * LEASE_SECONDS:
         assert (await other.judge(event_of("connect", "more"))).action is Action.TEMPFAIL
         await asyncio.sleep(0.05)
-    await store.refund(engine.upkeep.let_go("s0"))
+    await store.refund(engine.upkeep.leases.let_go("s0"))
     assert (await other.judge(event_of("connect", "more"))).action is Action.ACCEPT
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
