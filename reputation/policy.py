@@ -43,10 +43,11 @@ TRACKED: Mapping[Stage, Mapping[str, tuple[Dimension, ...]]] = {
 
 SKETCHED: Mapping[Stage, Mapping[Dimension, tuple[Dimension, ...]]] = {
     Stage.MAIL: {Dimension.USER: (Dimension.IP, Dimension.ASN, Dimension.COUNTRY)},
-    Stage.RCPT: {Dimension.USER: (Dimension.RECIPIENT,), Dimension.RECIPIENT: (Dimension.SENDER,)},
+    Stage.RCPT: {Dimension.USER: (Dimension.RECIPIENT,)},
     Stage.DATA: {Dimension.USER: (Dimension.SUBJECT,)},
 }
-"""Of whom different values are estimated, for reports: of which dimensions."""
+"""Of whom different values are estimated, for reports: of which dimensions. Only of users, who have logged in: anybody
+can name recipients and senders that there are none of."""
 
 TRACKED_WINDOWS = (Window(300), Window(3_600), Window(86_400))
 TRACKING = (Meter(windows=TRACKED_WINDOWS),)
@@ -60,6 +61,9 @@ EVIDENCE_OF: Mapping[OutcomeKind, EvidenceKind] = {
     OutcomeKind.COMPLAINT: EvidenceKind.COMPLAINTS,
 }
 """What an outcome is evidence of. A failed log-in is none: it says nothing of anybody's mail."""
+WEIGHED: Mapping[OutcomeKind, tuple[Dimension, ...]] = {OutcomeKind.UNKNOWN_RECIPIENT: (*CLIENT, Dimension.USER)}
+"""Of whom an outcome is evidence, where that is not everybody it is counted against: whoever guesses recipients makes
+senders up as well, a new one each time."""
 WEIGHT = 1_000
 """Thousandths that one outcome adds to a sum of evidence."""
 
@@ -192,7 +196,7 @@ class Policy:
         position = str(KINDS.index(EVIDENCE_OF[kind])) if kind in EVIDENCE_OF else ""
         weighed = [
             Charge(Key(entities[dimension], EVIDENCE), WEIGHING, WEIGHT, position)
-            for dimension in COMPLAINED_OF
+            for dimension in WEIGHED.get(kind, COMPLAINED_OF)
             if position and dimension in entities and dimension in self.tracked
         ]
         return (*counted, *weighed)

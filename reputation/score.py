@@ -9,17 +9,23 @@ so one spam message a day for a long time comes to a short sum of 2 and a long s
 messages (or whatever the outcome was about), not a rate: a burst of a hundred shows as a hundred at once, where an
 average over time would hardly move.
 
+What is kept of an entity is forgotten when less than half a message is left of it: a single outcome after thirty days,
+a hundred after some seven half-lives, nothing later than `LONGEST_SECONDS`. Whoever makes names up fills no store for
+half a year.
+
 The kinds are those of RFC 7073's assertions for the application "email-id", and what a mail operator hears besides.
 
 Does not do: the reputation itself; that reads these sums.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 SHORT_HALF_LIFE_SECONDS = 86_400.0
 LONG_HALF_LIFE_SECONDS = 30 * 86_400.0
+LONGEST_SECONDS = 180 * 86_400.0
 
 
 class EvidenceKind(StrEnum):
@@ -54,6 +60,15 @@ class Evidence:
             short=dict(zip(KINDS, sums[: len(KINDS)], strict=True)),
             long=dict(zip(KINDS, sums[len(KINDS) :], strict=True)),
         )
+
+
+def kept_seconds(largest: float) -> float:
+    """How long evidence is kept after its last outcome, by the largest of the long sums.
+
+    >>> kept_seconds(1.0) / 86_400, kept_seconds(4.0) / 86_400, kept_seconds(1e6) / 86_400
+    (30.0, 90.0, 180.0)
+    """
+    return min(LONGEST_SECONDS, LONG_HALF_LIFE_SECONDS * (1.0 + math.log2(max(1.0, largest))))
 
 
 def decayed(sums: Sequence[float], seconds: float) -> list[float]:

@@ -129,8 +129,8 @@ class EmbeddedServer:
                 self._binary,
                 *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
                 *("--dir", str(self._directory.resolve()), "--appendonly", "yes", "--appendfsync", "everysec"),
-                # When memory runs out, what was written longest ago goes first: its time to live is the shortest.
-                *("--maxmemory", MAX_MEMORY, "--maxmemory-policy", "volatile-ttl"),
+                # When memory runs out, what was not looked at for longest goes first. The register has no end and stays.
+                *("--maxmemory", MAX_MEMORY, "--maxmemory-policy", "volatile-lru"),
                 *("--save", "", "--daemonize", "no"),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

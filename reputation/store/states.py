@@ -10,11 +10,10 @@ from typing import Protocol
 from reputation.charges import EVIDENCE_NUMBERS, Charge, Given, Kind, Meter
 from reputation.contracts import Series
 from reputation.keys import Key
-from reputation.score import decayed
+from reputation.score import decayed, kept_seconds
 from reputation.windows import MICROSECONDS, Ring, Window
 
 MAX_TOKENS = 64
-EVIDENCE_US = 180 * 24 * 3_600 * MICROSECONDS
 
 
 class State(Protocol):
@@ -227,7 +226,7 @@ class EvidenceSums:
         for position in (int(charge.member), int(charge.member) + EVIDENCE_NUMBERS // 2):
             self._sums[position] += charge.cost / 1_000
             numbers[position] = _thousandths(self._sums[position])
-        self.expires_us = now + EVIDENCE_US
+        self.expires_us = now + round(kept_seconds(max(self._sums[EVIDENCE_NUMBERS // 2 :])) * MICROSECONDS)
         return True
 
     def refund(self, given: Given) -> bool:  # noqa: ARG002 - what was learned was learned

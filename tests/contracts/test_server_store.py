@@ -14,9 +14,10 @@ import redis
 from reputation.charges import Answer, receipt_of
 from reputation.errors import ConfigError, StoreMisuse, StoreUnavailable
 from reputation.keys import Entity, Key, Metric
+from reputation.score import EvidenceKind
 from reputation.store.embedded import EmbeddedServer, open_embedded, socket_path
 from reputation.store.redis_store import RedisStore
-from tests.builders import ALICE, charge, meter, tracked, us
+from tests.builders import ALICE, SEEN, charge, evidence, meter, tracked, us
 from tests.contracts.asking import PATIENCE_SECONDS
 from tests.servers import START_SECONDS, RedisServer, redis_server, valkey_server
 
@@ -81,6 +82,15 @@ async def test_a_key_lives_as_long_as_the_longest_window_anybody_counts(
     await store.decide([charge(meter("other", "9/24h"))])
     await store.decide([charge(meter("r", "9/1m"))])
     assert server.command("PTTL", ALICE.spelled(prefix)) > 86_400_000
+
+
+@pytest.mark.parametrize(("outcomes", "days"), [(1, 30), (4, 90), (1_000, 180)])
+async def test_evidence_lives_until_half_an_outcome_is_left_and_never_longer_than_half_a_year(
+    store: RedisStore, server: RedisServer, prefix: str, outcomes: int, days: int
+) -> None:
+    await store.decide([evidence(EvidenceKind.SPAM, outcomes)])
+    lives_seconds = server.command("PTTL", SEEN.spelled(prefix)) / 1_000
+    assert days * 86_400 - 60 < lives_seconds <= days * 86_400
 
 
 async def test_what_is_only_read_or_refused_leaves_no_key(store: RedisStore, server: RedisServer, prefix: str) -> None:

@@ -263,6 +263,8 @@ def test_different_values_are_estimated_of_who_is_tracked() -> None:
         (Key(user, distinct(Dimension.IP)), address)
     ]
     assert list(policy_of().sketched(event, entities)) == []
+    guess = rcpt("guess@example.net")
+    assert list(policy_of(tracked=frozenset(Dimension)).sketched(guess, entities_of(guess, Spelling()))) == []
     assert list(policy_of(tracked=frozenset(Dimension)).sketched(mail(), entities_of(mail(), Spelling()))) == []
 
 
@@ -299,6 +301,14 @@ def test_an_outcome_counts_against_who_sent_and_never_against_who_received() -> 
         position = str(KINDS.index(EVIDENCE_OF[kind])) if kind in EVIDENCE_OF else ""
         assert weighed == ({(EVIDENCE, position, 1_000)} if kind in EVIDENCE_OF else set())
         assert counted or weighed
+
+
+def test_a_guessed_recipient_is_no_evidence_against_a_sender_who_may_be_made_up_as_well() -> None:
+    policy = policy_of(tracked=frozenset(Dimension))
+    entities = entities_of(mail(user="alice"), Spelling())
+    charges = policy.charges_of_outcome(OutcomeKind.UNKNOWN_RECIPIENT, entities)
+    weighed = {charge.key.entity.dimension for charge in charges if charge.plan.kind is Kind.EVIDENCE}
+    assert weighed == {"ip", "prefix", "user"}
 
 
 # --- what the answer means

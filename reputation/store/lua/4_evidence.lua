@@ -2,7 +2,7 @@
 -- the long one, up to that time: reputation/score.py. Numbers: EVIDENCE_SIZE sums in thousandths, as of now.
 
 local EVIDENCE_SIZE = 18 -- nine kinds over two horizons
-local EVIDENCE_SECONDS = 180 * 86400
+local LONGEST_SECONDS = 180 * 86400
 local SHORT_HALF_LIFE = 86400 * 1000000
 local LONG_HALF_LIFE = 30 * SHORT_HALF_LIFE
 
@@ -16,6 +16,15 @@ local function evidence_of(key, now)
   end
   state[1] = math.max(now, state[1])
   return state
+end
+
+-- Until less than half an outcome is left: reputation/score.py.
+local function kept_seconds(state)
+  local largest = 1
+  for i = EVIDENCE_SIZE / 2 + 2, EVIDENCE_SIZE + 1 do
+    largest = math.max(largest, state[i])
+  end
+  return math.ceil(math.min(LONGEST_SECONDS, LONG_HALF_LIFE / 1000000 * (1 + math.log(largest) / math.log(2))))
 end
 
 kinds.e = {
@@ -33,7 +42,7 @@ kinds.e = {
         seen.state[i + 2] = seen.state[i + 2] + tonumber(weight) / 1000
         reply[slot + i] = math.floor(seen.state[i + 2] * 1000 + 0.5)
       end
-      redis.call('SET', seen.key, cmsgpack.pack(seen.state), 'EX', EVIDENCE_SECONDS)
+      redis.call('SET', seen.key, cmsgpack.pack(seen.state), 'EX', kept_seconds(seen.state))
     end
   end,
   refund = function()
