@@ -139,9 +139,9 @@ class Subject:
 def templates(server: RedisServer) -> list[bytes]:
     """What the store keeps about an entity, after a few messages each."""
     with Pipe(server) as pipe:
-        names, found = functions.Names("template"), []
+        found = []
         for number in range(16):
-            command = functions.decide_command(charges_of([number], TRACKED), names, "", None)
+            command = functions.decide_command(charges_of([number], TRACKED), "template", "", None)
             pipe.exchange([command] * (1 + number))
             found.append(pipe.command("GET", key_of(number).spelled("template")))
             pipe.command("DEL", key_of(number).spelled("template"))

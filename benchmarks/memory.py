@@ -25,7 +25,7 @@ SETTLE_SECONDS = 5.0
 MEMBERS = 100
 MET = Plan((Meter.limited("a-rule", [Limit.parse("200/24h")], Charging.ACCEPTED, Over.DENIES),), Kind.DISTINCT)
 HELD = Plan((Meter.limited("a-rule", [Limit(200, LEASE)], Charging.ACCEPTED, Over.DENIES),), Kind.LEASES)
-NAMES = functions.Names("rp")
+PREFIX = "rp"
 
 
 def counted(cost: int) -> Callable[[int], list[Charge]]:
@@ -73,7 +73,7 @@ class Scales:
                 for start in range(filled, size, Pipe.AT_ONCE):
                     pipe.exchange(
                         [
-                            functions.decide_command([charge], NAMES, "", None)
+                            functions.decide_command([charge], PREFIX, "", None)
                             for number in range(start, min(size, start + Pipe.AT_ONCE))
                             for charge in charges(number)
                         ]

@@ -42,7 +42,6 @@ def _parts() -> dict[str, Callable[[], object]]:
     (event,) = events(1)
     entities = entities_of(event, engine.spelling)
     charges = policy.charges_for(event, entities)
-    names = functions.Names("rp")
     sizes = [charge.plan.size for charge in charges]
     reply = [1, NOW_US, 0, *[5, 0] * (sum(sizes) // 2)]
     replies: list[list[int] | None] = [[1, NOW_US, 0, *[5, 0] * (size // 2)] for size in sizes]
@@ -53,8 +52,8 @@ def _parts() -> dict[str, Callable[[], object]]:
         "entities": partial(entities_of, event, engine.spelling),
         "standing": partial(engine.registrar.register.standing, entities, event.session.client, 0.0),
         "charges": partial(policy.charges_for, event, entities),
-        "command_standalone": partial(functions.decide_command, charges, names, "", None),
-        "commands_cluster": partial(functions.decide_commands, charges, names, "", None),
+        "command_standalone": partial(functions.decide_command, charges, "rp", "", None),
+        "commands_cluster": partial(functions.decide_commands, charges, "rp", "", None),
         "reply_parsed": partial(_parse, hiredis.Reader(), wire),
         "answer_standalone": partial(functions.one_answer, charges, "", reply),
         "answer_cluster": partial(functions.joint_answer, charges, "", replies),

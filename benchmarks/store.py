@@ -42,17 +42,17 @@ class Subject:
         self.name = name
         self.server = server
         self.pipe = Pipe(server)
-        self.names = {variant: functions.Names(f"rp{variant}") for variant in VARIANTS}
+        self.prefixes = {variant: f"rp{variant}" for variant in VARIANTS}
         self.meterman = Meterman([server])
         self.random = Random(5)
         self.now_us = BEGIN_US
 
     def populate(self) -> None:
         """Give every tenth entity hundreds of messages, and every hundredth very many; for each variant by itself."""
-        for variant, names in self.names.items():
+        for variant, prefix in self.prefixes.items():
             plan = LIMITED if VARIANTS[variant][0] is checks_with_limits else TRACKED
             commands = [
-                functions.decide_command(charges_of([number], plan, cost), names, "", self.now_us)
+                functions.decide_command(charges_of([number], plan, cost), prefix, "", self.now_us)
                 for number in range(POPULATION)
                 if (cost := 100_000 if number % 100 == 0 else 300 if number % 10 == 0 else 1)
             ]
@@ -75,44 +75,44 @@ class Subject:
         self.pipe.__exit__()
 
 
-Variant = Callable[[Subject, functions.Names, int], list[bytes]]
+Variant = Callable[[Subject, str, int], list[bytes]]
 """Commands that check `ENTITIES` times so many entities."""
 
 
-def checks(subject: Subject, names: functions.Names, calls: int, plan: Plan = TRACKED) -> list[bytes]:
+def checks(subject: Subject, prefix: str, calls: int, plan: Plan = TRACKED) -> list[bytes]:
     """Six entities a call, and time moves on."""
-    return [functions.decide_command(subject.some(plan), names, "", subject.moment()) for _ in range(calls)]
+    return [functions.decide_command(subject.some(plan), prefix, "", subject.moment()) for _ in range(calls)]
 
 
-def checks_with_limits(subject: Subject, names: functions.Names, calls: int) -> list[bytes]:
+def checks_with_limits(subject: Subject, prefix: str, calls: int) -> list[bytes]:
     """The same with a rule's limits."""
-    return checks(subject, names, calls, LIMITED)
+    return checks(subject, prefix, calls, LIMITED)
 
 
-def checks_with_clock(subject: Subject, names: functions.Names, calls: int) -> list[bytes]:
+def checks_with_clock(subject: Subject, prefix: str, calls: int) -> list[bytes]:
     """The same by the server's own clock."""
-    return [functions.decide_command(subject.some(TRACKED), names, "", None) for _ in range(calls)]
+    return [functions.decide_command(subject.some(TRACKED), prefix, "", None) for _ in range(calls)]
 
 
-def checks_one_by_one(subject: Subject, names: functions.Names, calls: int) -> list[bytes]:
+def checks_one_by_one(subject: Subject, prefix: str, calls: int) -> list[bytes]:
     """The same with a call for each entity."""
     return [
-        functions.decide_command([charge], names, "", now_us)
+        functions.decide_command([charge], prefix, "", now_us)
         for _ in range(calls)
         for now_us in [subject.moment()]
         for charge in subject.some(TRACKED)
     ]
 
 
-def refunds(subject: Subject, names: functions.Names, calls: int) -> list[bytes]:
+def refunds(subject: Subject, prefix: str, calls: int) -> list[bytes]:
     """Refunds of what has just been charged, not measured, for that purpose."""
     charged = [subject.some(TRACKED) for _ in range(calls)]
-    asked = [functions.decide_command(charges, names, "", subject.moment()) for charges in charged]
+    asked = [functions.decide_command(charges, prefix, "", subject.moment()) for charges in charged]
     answers = [
         functions.one_answer(charges, "", reply)
         for charges, reply in zip(charged, subject.pipe.exchange(asked), strict=True)
     ]
-    return [functions.refund_command(receipt_of(answer), names) for answer in answers]
+    return [functions.refund_command(receipt_of(answer), prefix) for answer in answers]
 
 
 VARIANTS: dict[str, tuple[Variant, str]] = {
@@ -139,7 +139,7 @@ def measure(report: Report) -> None:
                 report.calibration.python()
                 report.calibration.server(subject.name, subject.server)
                 for variant, (commands, _) in VARIANTS.items():
-                    cost = subject.cost_of(commands(subject, subject.names[variant], calls))
+                    cost = subject.cost_of(commands(subject, subject.prefixes[variant], calls))
                     function_us.setdefault((variant, subject.name), []).append(cost.function_us / calls / ENTITIES)
                     if not variant:
                         per_second.setdefault(subject.name, []).append(1e6 * calls * ENTITIES / cost.cpu_us)

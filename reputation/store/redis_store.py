@@ -63,7 +63,6 @@ class RedisStore(RedisRegister):
         super().__init__(StoreUrl.parse(url), prefix)
         self._topology: Topology = open_topology(self._url)
         self._prefix = prefix
-        self._names = functions.Names(prefix)
         self._deadline_seconds = deadline_seconds
         self._turns = asyncio.Semaphore(ASKING)
         self._refund_turns = asyncio.Semaphore(REFUNDING)
@@ -85,7 +84,7 @@ class RedisStore(RedisRegister):
         try:
             if self._topology.clustered:
                 return await self._decide_by_keys(charges, token, now_us)
-            (reply,) = await self._exchange(((0, functions.decide_command(charges, self._names, token, now_us)),))
+            (reply,) = await self._exchange(((0, functions.decide_command(charges, self._prefix, token, now_us)),))
             return functions.one_answer(charges, token, reply)
         except (TypeError, ValueError, IndexError) as error:  # no reply of our functions
             raise StoreUnavailable(f"the server talks nonsense: {error}") from error
@@ -93,7 +92,7 @@ class RedisStore(RedisRegister):
     async def _decide_by_keys(self, charges: Sequence[Charge], token: str, now_us: int | None) -> Answer:
         if token:
             await self._given_back(token)
-        replies = await self._exchange(functions.decide_commands(charges, self._names, token, now_us))
+        replies = await self._exchange(functions.decide_commands(charges, self._prefix, token, now_us))
         known = [None if isinstance(reply, StoreError) else reply for reply in replies]
         answer = functions.joint_answer(charges, token, known)
         if not answer.allowed:
@@ -105,7 +104,8 @@ class RedisStore(RedisRegister):
             return
         groups = [(given,) for given in receipt] if self._topology.clustered else [receipt]
         parts = [
-            (self._names[group[0].charge.key][0], functions.refund_command(group, self._names)) for group in groups
+            (functions.slot_of_entity(group[0].charge.key.entity), functions.refund_command(group, self._prefix))
+            for group in groups
         ]
         _raise_any(await self._exchange(parts, self._refund_turns))
 

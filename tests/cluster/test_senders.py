@@ -67,7 +67,7 @@ class Pipe:
         self._engine = engine
         model = plain_charge(engine, once(0))
         self._plan = model.plan
-        self._command = functions.decide_command((model,), functions.Names(prefix), "", None)
+        self._command = functions.decide_command((model,), prefix, "", None)
         self._model = once(0).encode()
         self._reader, self._writer = reader, writer
         self._replies = hiredis.Reader()

@@ -23,10 +23,6 @@ def words_of(command: bytes) -> list[bytes]:
     return words
 
 
-def names() -> functions.Names:
-    return functions.Names("rp")
-
-
 def encoded(*words: str | int) -> list[bytes]:
     return [str(word).encode() for word in words]
 
@@ -36,7 +32,7 @@ def encoded(*words: str | int) -> list[bytes]:
 
 def test_a_decision_has_its_keys_first_then_time_and_token_then_plan_and_amount_of_each() -> None:
     charges = [charge(tracked(60), key=ALICE, cost=2), charge(meter("r", "5/1m"), key=BOB, cost=3_000)]
-    words = words_of(functions.decide_command(charges, names(), "", 17))
+    words = words_of(functions.decide_command(charges, "rp", "", 17))
     assert words == encoded(
         *("FCALL", functions.DECIDE, 2, ALICE_KEY, BOB_KEY, 17, ""),
         *("r|;n;a;=;60:10:0", 2, "r|r;d;a;=;60:10:5", 3_000),
@@ -44,7 +40,7 @@ def test_a_decision_has_its_keys_first_then_time_and_token_then_plan_and_amount_
 
 
 def test_without_a_time_the_server_s_clock_rules_and_a_token_is_eight_bytes() -> None:
-    words = words_of(functions.decide_command([charge(tracked(60))], names(), "a message", None))
+    words = words_of(functions.decide_command([charge(tracked(60))], "rp", "a message", None))
     assert words[4] == b""
     assert words[5] == functions.token_of("a message")
     assert len(words[5]) == functions.TOKEN_BYTES
@@ -63,13 +59,13 @@ def test_without_a_time_the_server_s_clock_rules_and_a_token_is_eight_bytes() ->
     ],
 )
 def test_the_amount_of_each_kind(asked: Charge, amount: str) -> None:
-    assert words_of(functions.decide_command([asked], names(), "", None))[-1] == amount.encode()
+    assert words_of(functions.decide_command([asked], "rp", "", None))[-1] == amount.encode()
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 250])
 def test_a_decision_may_have_any_number_of_keys(size: int) -> None:
     keys = [Key(ALICE.entity._replace(id=str(number)), Metric.SPAM) for number in range(size)]
-    words = words_of(functions.decide_command([charge(tracked(60), key=key) for key in keys], names(), "", None))
+    words = words_of(functions.decide_command([charge(tracked(60), key=key) for key in keys], "rp", "", None))
     assert words[2] == str(size).encode()
     assert words[3 : 3 + size] == [key.spelled("rp").encode() for key in keys]
     assert len(words) == 3 + size + 2 + 2 * size
@@ -77,15 +73,14 @@ def test_a_decision_may_have_any_number_of_keys(size: int) -> None:
 
 def test_on_a_cluster_each_key_is_a_decision_of_its_own_for_its_slot() -> None:
     charges = [charge(tracked(60)), met("m", "5/1m"), charge(meter("r", "5/1m"), key=BOB, cost=3)]
-    assert functions.decide_commands(charges, names(), "t", 17) == [
-        (functions.slot_of(each.key.spelled("rp")), functions.decide_command([each], names(), "t", 17))
-        for each in charges
+    assert functions.decide_commands(charges, "rp", "t", 17) == [
+        (functions.slot_of(each.key.spelled("rp")), functions.decide_command([each], "rp", "t", 17)) for each in charges
     ]
 
 
 def test_a_refund_has_time_plan_amount_prior_and_token_of_each_key() -> None:
     receipt = (Given(charge(tracked(60), cost=2), 17, 0, "t"), Given(met("m", "5/1m"), 18, 9))
-    assert words_of(functions.refund_command(receipt, names())) == [
+    assert words_of(functions.refund_command(receipt, "rp")) == [
         *encoded("FCALL", functions.REFUND, 2, ALICE_KEY, receipt[1].charge.key.spelled("rp")),
         *(*encoded(17, "r|;n;a;=;60:10:0", 2, 0), functions.token_of("t")),
         *encoded(18, "d|r;d;a;=;60:10:5", "m", 9, ""),
@@ -97,19 +92,16 @@ def test_any_other_call_has_its_keys_and_arguments() -> None:
     assert words == [*encoded("FCALL", functions.COUNTS, 2, "a", "ö", "", 5), b"\xff"]
 
 
-def test_spellings_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "MAX_NAMES", 10)
-    known = names()
-    keys = [Key(ALICE.entity._replace(id=str(number)), Metric.SPAM) for number in range(25)]
-    for key in keys:
-        assert known[key] == (functions.slot_of(key.spelled("rp")), functions.bulk(key.spelled("rp")))
-    assert len(known) <= 10
+def test_a_key_is_spelled_as_a_bulk_string_of_its_bytes() -> None:
+    key = Key(ALICE.entity._replace(id="ö\udcff"), Metric.SPAM, "a-rule")
+    assert functions.named(key, "rp") == functions.bulk(key.spelled("rp"))
 
 
 def test_the_slot_is_that_of_the_entity() -> None:
     """The example of the cluster specification's CRC16: 123456789 gives 31C3."""
     assert functions.slot_of("rp:{123456789}:messages") == 0x31C3 % functions.SLOTS
     assert functions.slot_of("rp:{a}:messages:rule") == functions.slot_of("other:{a}:bytes")
+    assert functions.slot_of_entity(ALICE.entity) == functions.slot_of(ALICE.spelled("rp"))
 
 
 # --- replies
