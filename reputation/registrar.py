@@ -142,9 +142,15 @@ class Registrar:
             tasks.create_task(self._reread(), name="register reader")
 
     async def _listen(self) -> None:
-        async with aclosing(self._store.changes()) as changes:
-            async for _ in changes:
-                self._news.set()
+        while True:
+            try:
+                async with aclosing(self._store.changes()) as changes:
+                    async for _ in changes:
+                        self._news.set()
+            except Exception as error:  # the top of a job that must not end: changes would be heard of late
+                self._metrics.store_failures.labels("register", type(error).__name__).inc()
+                log.exception("changes of the register are not heard")
+            await asyncio.sleep(REREAD_SECONDS)
 
     async def _reread(self) -> None:
         while True:
@@ -163,6 +169,9 @@ class Registrar:
             if not self._failing:
                 self._failing = True
                 log.warning("the register cannot be read, %d entries stay in force: %s", len(self.register), error)
+        except Exception as error:  # the top of a job that must not end: no ban would be heard of any more
+            self._metrics.store_failures.labels("register", type(error).__name__).inc()
+            log.exception("the register cannot be read, %d entries stay in force", len(self.register))
         else:
             if self._failing:
                 self._failing = False

@@ -4,7 +4,8 @@
 
 yields once for whatever has come in at a time, and once when it begins to listen, at first and after each interruption,
 because meanwhile it was deaf. It ends only with whoever iterates: errors are followed by another try, where `place`
-says, after pauses that grow and are jittered. A server that is silent is asked whether it is still there.
+says, after pauses that are jittered, and grow until a subscription has lived for a while. A server that is silent is
+asked whether it is still there.
 
 Written on streams and hiredis: redis-py has pub/sub, too, but takes no TLS context that was made already.
 """
@@ -31,15 +32,18 @@ log = logging.getLogger("reputon.store")
 
 async def heard(name: str, url: StoreUrl, place: Callable[[], Awaitable[Address]]) -> AsyncGenerator[None, None]:
     """Yield for each message of channel `name`, and whenever it begins to listen; any server of a cluster will do."""
-    pause = FIRST_PAUSE_SECONDS
+    loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
     while True:
+        began = 0.0
         try:
             async with aclosing(_listening(name, url, await place())) as messages:
                 async for _ in messages:
-                    pause = FIRST_PAUSE_SECONDS
+                    began = began or loop.time()
                     yield
         except StoreError as error:
             log.debug("deaf to %s: %s", name, error)
+        if began and loop.time() - began > LONGEST_PAUSE_SECONDS:
+            pause = FIRST_PAUSE_SECONDS  # it was a good one: the next is tried soon
         await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
@@ -96,5 +100,5 @@ async def _connected(url: StoreUrl, address: Address) -> tuple[asyncio.StreamRea
             if address.port:
                 return await asyncio.open_connection(address.host, address.port, ssl=url.tls, server_hostname=hostname)
             return await asyncio.open_unix_connection(address.host)
-    except (OSError, TimeoutError) as error:
+    except (OSError, UnicodeError) as error:  # the latter for a host that can be no name
         raise StoreUnavailable(f"{address}: cannot connect: {str(error) or 'no answer'}") from error

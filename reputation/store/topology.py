@@ -3,6 +3,9 @@
 A topology answers one question on the hot path, without I/O: the node of a hash slot. It learns in the
 background: from redirections (``MOVED``), and by asking again when a node is lost.
 
+A server that has left its cluster, or sees a part of it, still has a map, of little or of nothing. The first map of
+all slots ends the search; without one the largest is taken, and what it says nothing about stays as it was.
+
 On a cluster every entity has its own hash tag, so all its keys are in one slot: CRC16 of what stands between the
 braces, modulo 16384 (Redis cluster specification, "Hash tags").
 """
@@ -10,25 +13,24 @@ braces, modulo 16384 (Redis cluster specification, "Hash tags").
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, Protocol
-
-import hiredis
-from redis.asyncio import Sentinel
-from redis.exceptions import RedisError
+from typing import Protocol
 
 from reputation.errors import StoreError, StoreMisuse, StoreUnavailable
 from reputation.store.address import Address, StoreUrl
-from reputation.store.connection import Reply
 from reputation.store.functions import SLOTS
-from reputation.store.node import CONNECT_SECONDS, Node, again, error_of
+from reputation.store.node import CONNECT_SECONDS, Node, again
+from reputation.store.sentinel import primary_of
+from reputation.store.slot_map import SlotMap, map_of
 
 REFRESH_PAUSE_SECONDS = 0.1
 """Between two questions for the map, so that many redirections at once are one question."""
 LONGEST_PAUSE_SECONDS = 0.5
 """While a server of the map is away: a fail-over must be noticed soon."""
 
+HEAD_START_SECONDS = 0.1
+"""For each server that is asked for the map, before the next one is asked, too."""
 RETIRE_SECONDS = 5.0
 
 log = logging.getLogger("reputon.store")
@@ -118,15 +120,19 @@ class Watched:
         self._known = False
         self._asked = asyncio.Event()
         """Set when the present round of asking is over; each round has its own."""
+        self._wanted = False
+        """Whether somebody has wanted another round since the present one began."""
 
     def learn_soon(self, *_: object) -> None:
-        """Ask for the map again, if nobody is asking already."""
+        """Ask for the map again, once more after the round that is under way."""
+        self._wanted = True
         if not self._closed and (self._learning is None or self._learning.done()):
             self._learning = asyncio.create_task(self._keep_learning(), name="store topology")
 
     async def _keep_learning(self) -> None:
         pause = REFRESH_PAUSE_SECONDS
         while True:
+            self._wanted = False
             try:
                 await self._learn()
             except StoreError as error:
@@ -136,10 +142,13 @@ class Watched:
             self._asked.set()
             self._asked = asyncio.Event()
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-            if self._failed is None and all(node.connected for node in self.nodes()):
+            if self._failed is not None or not self._whole():
+                # A server of the map is away, or a slot is nobody's: a fail-over is under way, and will change the map.
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            elif self._wanted:
+                pause = REFRESH_PAUSE_SECONDS
+            else:
                 return
-            # A server of the map is away: a fail-over is under way, and will change the map.
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     async def _learn(self) -> None:
         raise NotImplementedError
@@ -147,6 +156,10 @@ class Watched:
     def nodes(self) -> Collection[Node]:
         """Every primary."""
         raise NotImplementedError
+
+    def _whole(self) -> bool:
+        """Whether nothing is missing."""
+        return all(node.connected for node in self.nodes())
 
     async def known(self, deadline: float) -> None:
         """Wait until the map has been asked for once. Raises `StoreError` when that failed."""
@@ -209,45 +222,6 @@ class SentinelGroup(Watched):
             node.close()
 
 
-async def primary_of(url: StoreUrl) -> Address:
-    """The primary that the Sentinels of a URL name. Raises `StoreUnavailable`.
-
-    Sentinels that want a password get the one of the servers.
-    """
-    ways_in: list[dict[str, str | None]] = [{}]
-    if url.password:
-        ways_in.append({"username": url.username or None, "password": url.password})
-    for credentials in ways_in:
-        try:
-            return await _named_by_sentinel(url, credentials)
-        except (RedisError, OSError) as error:
-            failed: Exception = error
-    raise StoreUnavailable(f"Sentinel names no primary for {url.service!r}: {failed}") from failed
-
-
-async def _named_by_sentinel(url: StoreUrl, credentials: Mapping[str, str | None]) -> Address:
-    options: dict[str, Any] = {"socket_timeout": CONNECT_SECONDS, **credentials}
-    if url.tls is not None:
-        of = url.tls_options
-        trusting = of.get("verify") == "no"
-        options |= {
-            "ssl": True,
-            "ssl_ca_certs": of.get("ca"),
-            "ssl_certfile": of.get("cert"),
-            "ssl_keyfile": of.get("key"),
-            "ssl_cert_reqs": "none" if trusting else "required",
-            "ssl_check_hostname": not trusting,
-        }
-    places = [(address.host, address.port) for address in url.addresses]
-    sentinel = Sentinel(places, sentinel_kwargs=options)  # type: ignore[no-untyped-call] # untyped there
-    try:
-        host, port = await sentinel.discover_master(url.service)
-    finally:
-        for client in sentinel.sentinels:
-            await client.aclose()
-    return Address(str(host), int(port))
-
-
 class Cluster(Watched):
     """The primaries of a Redis or Valkey cluster, slot by slot."""
 
@@ -289,34 +263,50 @@ class Cluster(Watched):
             node = self._nodes[address] = Node(address, self._url, on_lost=self.learn_soon)
         return node
 
-    async def _learn(self) -> None:
-        errors: list[StoreError] = []
-        for node in self._to_ask():
-            try:
-                (reply,) = await node.ask(("CLUSTER", "SLOTS"))
-                if isinstance(reply, hiredis.ReplyError):
-                    raise error_of(f"{node.address}: CLUSTER SLOTS", str(reply))
-                self._take(node.address, reply)
-            except StoreError as error:
-                errors.append(error)
-            else:
-                return
-        raise errors[-1] if errors else StoreUnavailable("no server of the cluster is known")
+    def _whole(self) -> bool:
+        return super()._whole() and None not in self._slots
 
-    def _to_ask(self) -> Sequence[Node]:
+    async def _learn(self) -> None:
+        """Take the map of whoever knows the most. Raises `StoreError` when nobody knows anything."""
+        said = await self._told()
+        errors = [each for each in said if isinstance(each, StoreError)]
+        maps = [each for each in said if isinstance(each, SlotMap)]
+        if not maps:
+            raise errors[-1]
+        best = max(maps, key=lambda known: known.covered)
+        if not best.covered:
+            asked = ", ".join(str(known.asked) for known in maps)
+            raise StoreUnavailable("; ".join((f"no slot is anybody's, say {asked}", *map(str, errors))))
+        self._take(best)
+
+    async def _told(self) -> list[SlotMap | StoreError]:
+        """What is said about the map until somebody knows all of it; nobody is waited for longer than a head start."""
+        upcoming, asked = self._to_ask(), set[asyncio.Task[SlotMap | StoreError]]()
+        said: list[SlotMap | StoreError] = []
+        async with asyncio.TaskGroup() as tasks:
+            while upcoming or asked:
+                if upcoming:
+                    asked.add(tasks.create_task(map_of(upcoming.pop(0))))
+                head_start = HEAD_START_SECONDS if upcoming else None
+                done, asked = await asyncio.wait(asked, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
+                said += [task.result() for task in done]
+                if any(isinstance(each, SlotMap) and each.covered == SLOTS for each in said):
+                    break
+            for task in asked:
+                task.cancel()
+        return said
+
+    def _to_ask(self) -> list[Node]:
         """Everybody that could know the map, those that we are connected to first."""
         known = {node.address: node for node in self.nodes()}
         for address in self._url.addresses:
             known.setdefault(address, self._node_at(address))
         return sorted(known.values(), key=lambda node: not node.connected)
 
-    def _take(self, asked: Address, ranges: Reply) -> None:
-        """A new map: (first slot, last slot, [host, port, id ...], replicas ...) of each range."""
-        slots: list[Node | None] = [None] * SLOTS
-        for first, last, primary, *_ in ranges:
-            host = primary[0].decode() if primary[0] else asked.host  # empty: the one that we have asked
-            node = self._node_at(Address(host, int(primary[1])))
-            slots[first : last + 1] = [node] * (last + 1 - first)
+    def _take(self, known: SlotMap) -> None:
+        slots = list(self._slots)  # who holds what the map says nothing about is asked again, too
+        for first, last, address in known.ranges:
+            slots[first : last + 1] = [self._node_at(address)] * (last + 1 - first)
         self._slots = slots
         current = {node for node in slots if node is not None}
         self._primaries = tuple(sorted(current, key=lambda node: str(node.address)))

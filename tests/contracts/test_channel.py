@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from reputation.store import channel
+from reputation.store.address import Address, StoreUrl
 from reputation.store.redis_store import RedisStore
 from tests.clusters import SentinelServers, sentinel_group
 from tests.contracts.asking import PATIENCE_SECONDS
@@ -101,6 +102,43 @@ async def test_a_server_that_hangs_is_given_up(prefix: str, monkeypatch: pytest.
             await asyncio.sleep(0.5)
             server.resume()
             await waiting  # it has connected anew
+
+
+QUICK = 6
+LEAST_SECONDS = 0.5 * (0.05 + 0.1 + 0.2 + 0.4 + 0.8)
+"""Between so many tries, at the shortest."""
+
+
+async def test_a_server_that_hangs_up_after_each_subscription_is_tried_ever_more_seldom() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"SUBSCRIBE")
+        writer.write(b"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, aclosing(heard_at(server.sockets[0].getsockname()[1])) as changes:
+        started = asyncio.get_running_loop().time()
+        for _ in range(QUICK):
+            await next_of(changes)
+        assert asyncio.get_running_loop().time() - started > LEAST_SECONDS
+
+
+def heard_at(port: int) -> AsyncGenerator[None, None]:
+    async def place() -> Address:
+        return Address("127.0.0.1", port)
+
+    return channel.heard("news", StoreUrl.parse(f"redis://127.0.0.1:{port}"), place)
+
+
+async def test_a_host_that_can_be_no_name_is_tried_again(redis_7: RedisServer) -> None:
+    hosts = ["no..name", "a" * 64, "127.0.0.1"]
+
+    async def place() -> Address:
+        return Address(hosts.pop(0), redis_7.port)
+
+    async with aclosing(channel.heard("news", StoreUrl.parse(redis_7.url), place)) as changes:
+        await next_of(changes)
+    assert not hosts
 
 
 async def test_after_a_failover_the_new_primary_is_heard(prefix: str) -> None:

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -313,8 +313,50 @@ def test_a_mistake_in_the_configuration_is_exit_status_1(tmp_path: Path) -> None
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr.splitlines() == [
             "reputon.toml: [smtp] port: unknown key",
-            "reputon.toml: stoer: unknown key",
+            "reputon.toml: [stoer]: unknown table",
         ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[sys.executable, "-m", "smtp_frontend"], [BIN / "reputon", "serve"], [BIN / "reputon", "explain", "ip:::1"]],
+)
+def test_a_store_url_that_cannot_be_right_is_a_mistake_in_the_configuration(
+    command: list[str | Path], tmp_path: Path
+) -> None:
+    (tmp_path / "reputon.toml").write_text(config_of("redis://me:s3cret@db/0/extra"), encoding="utf-8")
+    said = (
+        "reputon.toml: [store] url: nothing follows the database, and / @ # ? of a password are written %2F %40 %23 %3F"
+    )
+    for arguments in ([*command, "--config", "reputon.toml"], [BIN / "reputon", "check-config", "reputon.toml"]):
+        result = run(*arguments, cwd=tmp_path)
+        assert (result.returncode, result.stdout, result.stderr.splitlines()) == (1, "", [said])
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://nobody:guess-me@127.0.0.1:{port}", r".*WRONGPASS.* \(user or password are wrong\)"),
+        ("redis+cluster://127.0.0.1:{port}", r".*cluster support disabled \(.*use redis://\)"),
+    ],
+)
+def test_a_store_that_refuses_us_ends_serve_with_one_line_and_exit_status_3(
+    url: str, said: str, valkey: RedisServer, tmp_path: Path
+) -> None:
+    (tmp_path / "reputon.toml").write_text(config_of(url.format(port=valkey.port)), encoding="utf-8")
+    result = run(BIN / "reputon", "serve", "--config", "reputon.toml", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (3, "")
+    (line,) = result.stderr.splitlines()
+    assert re.fullmatch(said, line)
+    assert "guess-me" not in line
+
+
+def test_a_store_that_is_away_lets_serve_start(tmp_path: Path) -> None:
+    config = config_of(f"redis://127.0.0.1:{free_port()}", listen=f"127.0.0.1:{free_port()}")
+    with running(serve(tmp_path / "serve", config)) as program:
+        assert send(program.port) == ["250 2.0.0 Delivered"]
+        assert program.lines("not reached yet")
+        assert program.stop() == 0
 
 
 # Everything on one machine
@@ -390,6 +432,22 @@ def test_an_embedded_store_that_is_killed_is_started_again_and_mail_flows_meanwh
     assert all(answer.startswith("451 4.7.1 sender:alice@example.com: 30/1m") for answer in refused)
     assert explain(served)["rules"][0]["count"] <= 30
     assert (len(served.lines("store down: ")), len(served.lines("store back after "))) == (1, 1)
+    assert served.stop() == 0
+
+
+def test_a_supervisor_that_ends_all_processes_at_once_hears_of_no_trouble(served: Program) -> None:
+    with closing(smtplib.SMTP("127.0.0.1", served.port, timeout=30)) as client:
+        client.helo("client.example.com")
+        client.mail(ALICE)
+        store = child_of(served, "valkey")
+        for pid in (*descendants(served.pid), served.pid):
+            os.kill(pid, signal.SIGTERM)
+        # The open transaction is finished, so the store is there again.
+        wait_until(lambda: child_of(served, "valkey") not in {None, store}, "another store runs")
+        assert client.rcpt("bob@example.net")[0] == 250
+        assert client.data("hello\r\n")[0] == 250
+    wait_until(served.ended, "the program ends")
+    assert served.lines("the embedded store") == []
     assert served.stop() == 0
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
@@ -275,6 +275,51 @@ async def test_without_the_store_the_last_snapshot_stays_and_that_is_counted_and
         "the register cannot be read, 1 entries stay in force: it is down",
         "the register is read again: 1 entries",
     ]
+
+
+class DumbStore(Store):
+    """One that has an error which nobody thought of, twice, before it tells of changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried = 0
+
+    async def changes(self) -> AsyncGenerator[None, None]:
+        self.tried += 1
+        if self.tried <= 2:
+            raise TypeError("nonsense")
+        async for _ in super().changes():
+            yield
+
+
+async def test_an_error_that_nobody_thought_of_does_not_end_the_listening(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "REREAD_SECONDS", 0.001)
+    store = DumbStore()
+    one, other = Fixture(store), Fixture(store)
+    async with running(one):
+        await until(lambda: store.tried > 2)
+        monkeypatch.setattr(module, "REREAD_SECONDS", 1_000.0)
+        await other.keeper.put(ban("ip:192.0.2.7"))
+        await until(lambda: one.banned)
+    assert one.sample("reputon_store_failures_total", call="register", error="TypeError") == 2
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
+
+
+async def test_an_error_that_nobody_thought_of_does_not_end_the_reading(
+    one: Fixture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "REREAD_SECONDS", 0.001)
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.001)
+    await one.store.enter("ban|ip:192.0.2.7", to_json(ban("ip:192.0.2.7")), expires_us=None, line="{}")
+    one.store.trouble = TypeError("nonsense")
+    await one.keeper.start()  # a process that serves starts all the same
+    async with running(one):
+        await until(lambda: one.sample("reputon_store_failures_total", call="register", error="TypeError") > 2)
+        one.store.trouble = None
+        await until(lambda: one.banned)
+    assert all(record.exc_info for record in caplog.records)
 
 
 async def test_whoever_asks_for_it_hears_that_the_store_is_away(one: Fixture) -> None:

@@ -8,7 +8,9 @@ import pytest
 from reputation.errors import StoreMisuse, StoreUnavailable
 from reputation.store import topology as module
 from reputation.store.address import Address, StoreUrl
+from reputation.store.functions import SLOTS
 from reputation.store.node import Node
+from reputation.store.slot_map import SlotMap
 from reputation.store.topology import Cluster, SentinelGroup, SingleServer, open_topology
 
 A, B, C = (Address("127.0.0.1", port) for port in (7_001, 7_002, 7_003))
@@ -49,7 +51,7 @@ async def test_the_url_says_which(url: str, kind: type) -> None:
 
 
 async def test_a_map_gives_every_slot_its_node(cluster: Cluster) -> None:
-    cluster._take(A, [row(0, 5_460, 7_001), row(5_461, 10_922, 7_002), row(10_923, 16_383, 7_003)])
+    cluster._take(SlotMap.read(A, [row(0, 5_460, 7_001), row(5_461, 10_922, 7_002), row(10_923, 16_383, 7_003)]))
     asked = (0, 5_460, 5_461, 10_922, 10_923, 16_383)
     assert [cluster.node(slot).address for slot in asked] == [A, A, B, B, C, C]
     assert {node.address for node in cluster.nodes()} == {A, B, C}
@@ -59,7 +61,7 @@ async def test_a_map_gives_every_slot_its_node(cluster: Cluster) -> None:
 async def test_a_server_that_does_not_know_its_name_is_the_one_that_was_asked(
     cluster: Cluster, unnamed: bytes | None
 ) -> None:
-    cluster._take(Address("db.example", 1), [row(0, 16_383, 7_002, unnamed)])
+    cluster._take(SlotMap.read(Address("db.example", 1), [row(0, 16_383, 7_002, unnamed)]))
     assert cluster.node(0).address == Address("db.example", 7_002)
 
 
@@ -68,10 +70,28 @@ async def test_a_slot_of_nobody_is_unavailable_and_asked_about(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(cluster, "learn_soon", lambda: asked.append(1))
-    cluster._take(A, [row(0, 99, 7_001)])
+    cluster._take(SlotMap.read(A, [row(0, 99, 7_001)]))
     with pytest.raises(StoreUnavailable, match="no server holds slot 100"):
         cluster.node(100)
     assert asked == [1]
+
+
+async def test_what_a_map_says_nothing_about_stays_and_is_asked_again(cluster: Cluster) -> None:
+    cluster._take(SlotMap.read(A, [row(0, 99, 7_001), row(100, 9_999, 7_002), row(10_000, 16_383, 7_003)]))
+    cluster._take(SlotMap.read(A, [row(0, 199, 7_001)]))
+    assert [cluster.node(slot).address for slot in (199, 200, 10_000)] == [A, B, C]
+    assert {node.address for node in cluster._to_ask()} == {A, B, C}
+    assert not cluster._retired
+
+
+@pytest.mark.parametrize("ranges", [[row(0, SLOTS, 7_001)], [row(5, 4, 7_001)], [[0, 99]], [[b"a", b"b", REPLICA]], 7])
+async def test_nonsense_is_no_map(cluster: Cluster, ranges: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def says(node: Node, *commands: tuple[str, ...], timeout_seconds: float = 0) -> list[object]:
+        return [ranges]
+
+    monkeypatch.setattr(Node, "ask", says)
+    with pytest.raises(StoreUnavailable, match=r"^127.0.0.1:7001: CLUSTER SLOTS: the server talks nonsense: "):
+        await cluster._learn()
 
 
 async def test_a_redirection_is_learned_at_once_and_the_map_asked_for(
@@ -79,22 +99,35 @@ async def test_a_redirection_is_learned_at_once_and_the_map_asked_for(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(cluster, "learn_soon", lambda: asked.append(1))
-    cluster._take(A, [row(0, 16_383, 7_001)])
+    cluster._take(SlotMap.read(A, [row(0, 16_383, 7_001)]))
     assert cluster.moved(7, B).address == B
     assert [cluster.node(slot).address for slot in (6, 7, 8)] == [A, B, A]
     assert asked == [1]
 
 
+async def test_whoever_wants_the_map_again_right_after_a_round_gets_another_one(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def learn() -> None:
+        cluster._take(SlotMap.read(A, [row(0, 16_383, 7_001)]))
+
+    monkeypatch.setattr(cluster, "_learn", learn)
+    monkeypatch.setattr(Node, "connected", True)
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await cluster.relearned(asyncio.get_running_loop().time() + 1_000)
+
+
 async def test_a_temporary_redirection_is_not_learned(cluster: Cluster) -> None:
-    cluster._take(A, [row(0, 16_383, 7_001)])
+    cluster._take(SlotMap.read(A, [row(0, 16_383, 7_001)]))
     assert cluster.at(B).address == B
     assert cluster.node(7).address == A
 
 
 async def test_the_same_server_stays_the_same_node(cluster: Cluster) -> None:
-    cluster._take(A, [row(0, 16_383, 7_002)])
+    cluster._take(SlotMap.read(A, [row(0, 16_383, 7_002)]))
     node = cluster.node(0)
-    cluster._take(A, [row(0, 99, 7_002), row(100, 16_383, 7_003)])
+    cluster._take(SlotMap.read(A, [row(0, 99, 7_002), row(100, 16_383, 7_003)]))
     assert cluster.node(0) is node
     assert cluster.at(B) is node
 
@@ -103,8 +136,8 @@ async def test_who_has_left_the_map_is_let_go_after_a_while(cluster: Cluster, mo
     closed: list[Address] = []
     monkeypatch.setattr(Node, "close", lambda node: closed.append(node.address))
     monkeypatch.setattr(module, "RETIRE_SECONDS", 0.01)
-    cluster._take(A, [row(0, 99, 7_002), row(100, 16_383, 7_003)])
-    cluster._take(A, [row(0, 16_383, 7_003)])
+    cluster._take(SlotMap.read(A, [row(0, 99, 7_002), row(100, 16_383, 7_003)]))
+    cluster._take(SlotMap.read(A, [row(0, 16_383, 7_003)]))
     assert closed == []
     async with asyncio.timeout(5):
         while not closed:
@@ -118,8 +151,8 @@ async def test_closing_lets_go_of_everybody_who_has_not_been_let_go_yet(
 ) -> None:
     closed: set[Address] = set()
     monkeypatch.setattr(Node, "close", lambda node: closed.add(node.address))
-    cluster._take(A, [row(0, 99, 7_002), row(100, 16_383, 7_003)])
-    cluster._take(A, [row(0, 16_383, 7_003)])
+    cluster._take(SlotMap.read(A, [row(0, 99, 7_002), row(100, 16_383, 7_003)]))
+    cluster._take(SlotMap.read(A, [row(0, 16_383, 7_003)]))
     cluster.close()
     assert closed == {B, C}
 
