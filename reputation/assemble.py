@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from reputation.config import SERVER_SCHEMES, Settings, StoreSettings
+from reputation.config import SERVER_SCHEMES, Settings, StoreSettings, load
 from reputation.contracts import Store
 from reputation.engine import Engine
+from reputation.errors import ConfigError
 from reputation.keys import organisational_domain
 from reputation.metrics import Metrics
 from reputation.store.address import StoreUrl
@@ -16,17 +17,24 @@ from reputation.store.embedded import open_embedded
 from reputation.store.memory import MemoryStore
 from reputation.store.redis_store import RedisStore
 
-
-def check_store(settings: StoreSettings) -> None:
-    """Raise `ConfigError` when no store can be opened by these settings; asks nobody."""
-    if settings.url.partition(":")[0] in SERVER_SCHEMES:
-        StoreUrl.parse(settings.url)
-
-
 MOST_LOCAL_KEYS = 100_000
 """What a process counts by itself while the store is away; about 2 kB each."""
 
 log = logging.getLogger("reputon.engine")
+
+
+def settings_of(path: Path) -> Settings:
+    """Read a configuration file, and the URL of its store; asks no server.
+
+    Raises `ConfigError` with one line per mistake.
+    """
+    settings = load(path)
+    if settings.store.url.partition(":")[0] in SERVER_SCHEMES:
+        try:
+            StoreUrl.parse(settings.store.url)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: [store] url: {error}") from None
+    return settings
 
 
 async def open_store(settings: StoreSettings) -> Store:

@@ -11,7 +11,7 @@ import json
 import re
 import string
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from reputation.entries import Target, parse_protected
 from reputation.errors import ConfigError
 from reputation.events import Stage
 from reputation.keys import Dimension, Metric, Spelling, counted_dimension
+from reputation.mistakes import mistakes_of
 from reputation.policy import Policy
 from reputation.rules import REPLY_FIELDS, Accuracy, Mode, OnStoreFailure, Rule, parse_limit
 from reputation.verdict import Action
@@ -36,7 +37,9 @@ SERVER_SCHEMES = (
     "redis+sentinel",
     "rediss+sentinel",
 )
+"""Of stores on a server; the rest of their URLs: `reputation.store.address`."""
 STORE_SCHEMES = (*SERVER_SCHEMES, "embedded", "memory")
+ESCAPES = "/ @ # ? of a password are written %2F %40 %23 %3F"
 NEXT_HOP_SCHEMES = ("smtp", "lmtp", "maildir")
 FINAL_ANSWER_FACTOR = 10
 """How much longer the answer to a whole message may take than any other (RFC 5321 section 4.5.3.2.6)."""
@@ -67,17 +70,17 @@ def _store_url(text: str) -> str:
 
 
 def _check_server_url(scheme: str, text: str) -> None:
-    parts = urlsplit(text)
-    hosts = parts.netloc.rpartition("@")[2].split(",") if scheme.partition("+")[2] else [parts.netloc]
     try:
+        parts = urlsplit(text)
+        hosts = parts.netloc.rpartition("@")[2].split(",") if scheme.partition("+")[2] else [parts.netloc]
         places = [urlsplit(f"//{host}") for host in hosts]
         reachable = bool(parts.path) if scheme == "unix" else all(it.hostname and it.port != 0 for it in places)
     except ValueError:  # its text would show a part of the password
         reachable = False
     if not text.startswith(f"{scheme}://") or not reachable:
         raise ValueError(
-            "no server can be reached at this URL: write redis://[USER:PASSWORD@]HOST[:PORT] or unix:///PATH, "
-            "and / @ # ? of a password as %2F %40 %23 %3F"
+            "no server can be reached at this URL: write redis://[USER:PASSWORD@]HOST[:PORT] or unix:///PATH; "
+            f"{ESCAPES}"
         )
 
 
@@ -96,6 +99,17 @@ def _countable(text: str) -> str:
     raise ValueError(f'"{text}" cannot be counted: write {", ".join(Metric)}, or distinct(DIMENSION)')
 
 
+def _spelled(pattern: str, otherwise: str) -> AfterValidator:
+    """Text that fits a pattern; `otherwise` says what to write when it does not."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(otherwise)
+        return text
+
+    return AfterValidator(check)
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
@@ -105,7 +119,7 @@ class StoreSettings(_Table):
 
     url: Annotated[str, AfterValidator(_store_url)] = "embedded:./data/valkey"
     """redis://, unix://, redis+cluster://, redis+sentinel:// (with TLS rediss...), embedded:DIRECTORY, or memory:"""
-    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "rp"
+    prefix: Annotated[str, _spelled(r"[A-Za-z0-9_.-]{1,32}", 'write 1 to 32 letters, digits, "_", "." or "-"')] = "rp"
     """What every key begins with; sites that share a server need different ones."""
     deadline_seconds: Annotated[float, Field(gt=0, le=60)] = 0.05
     """How long a decision waits for the store before the rules' `on_store_failure` holds."""
@@ -138,7 +152,7 @@ class SmtpSettings(_Table):
         "127.0.0.1:2525",
     )
     """HOST:PORT to listen on; port 0 takes a free one."""
-    hostname: Annotated[str, Field(pattern=r"^[A-Za-z0-9.\[\]:-]*$", max_length=255)] = ""
+    hostname: Annotated[str, _spelled(r"[A-Za-z0-9.\[\]:-]{0,255}", "write the full name of a host")] = ""
     """The name in the greeting and in Received; empty takes the machine's."""
     next_hop: Annotated[str, AfterValidator(_next_hop)] = "maildir:./data/mail"
     """Where accepted mail goes: smtp://, lmtp://HOST:PORT, lmtp:///SOCKET or maildir:DIRECTORY."""
@@ -199,7 +213,9 @@ class RuleSettings(_Table):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, hide_input_in_errors=True)
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    name: Annotated[
+        str, _spelled(r"[a-z0-9][a-z0-9-]{0,63}", "write lower-case words with hyphens, at most 64 characters")
+    ]
     """Lower-case words with hyphens. It names the counter: renaming a rule starts it at zero."""
     stage: Stage
     """connect, helo, auth, mail, rcpt or data."""
@@ -216,7 +232,7 @@ class RuleSettings(_Table):
     charge: Charging = Charging.ACCEPTED
     """accepted: what was refused costs nothing; always: attempts cost too; never: only read."""
     accuracy: Accuracy = Accuracy.STRICT
-    """strict: never more than the limit; interpolated: the oldest step of the window counts for its part only."""
+    """strict: never more than the limit; interpolated: all but exact."""
     on_store_failure: OnStoreFailure = OnStoreFailure.ACCEPT
     """accept, tempfail or local, while the counters cannot be asked."""
     reply: Annotated[str, Field(max_length=MAX_REPLY_LENGTH)] = ""
@@ -314,31 +330,13 @@ def load(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(tables)
     except ValidationError as error:
-        lines = [f"{path}: {_mistake(item['loc'], item['msg'], tables)}" for item in error.errors()]
-        raise ConfigError("\n".join(lines)) from None
+        raise ConfigError("\n".join(f"{path}: {line}" for line in mistakes_of(error.errors(), tables))) from None
     try:
         settings.policy()
         settings.never_ban()
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return settings
-
-
-def _mistake(location: Sequence[str | int], message: str, tables: Mapping[str, Any]) -> str:
-    """``[table] key: what is wrong``, with a rule named by its name when it has one."""
-    where = list(location)
-    message = message.removeprefix("Value error, ").replace("Extra inputs are not permitted", "unknown key")
-    if where[0] == "rule" and len(where) > 1 and isinstance(where[1], int):
-        rule = tables["rule"][where[1]]
-        name = rule.get("name") if isinstance(rule, dict) else None
-        return f"[[rule]] {f'{chr(34)}{name}{chr(34)}' if name else where[1] + 1} {_dotted(where[2:])}: {message}"
-    if len(where) == 1:
-        return f"{where[0]}: {message}"
-    return f"[{_dotted(where[:-1])}] {where[-1]}: {message}"
-
-
-def _dotted(parts: Iterable[str | int]) -> str:
-    return ".".join(str(part) for part in parts)
 
 
 def effective(settings: Settings) -> dict[str, Any]:

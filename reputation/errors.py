@@ -40,4 +40,4 @@ class StoreUnavailable(StoreError):
 
 
 class StoreMisuse(StoreError):
-    """The store answered and refused (no permission, out of memory, unknown command)."""
+    """The store answered and refused (no permission, out of memory), or is of another kind than its URL says."""

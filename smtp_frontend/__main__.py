@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from reputation.assemble import open_engine
-from reputation.config import Settings, SmtpSettings, effective_lines, load
+from reputation.assemble import open_engine, settings_of
+from reputation.config import Settings, SmtpSettings, effective_lines
 from reputation.engine import Engine
 from reputation.errors import ConfigError, StoreError
 from smtp_frontend.next_hop import open_next_hop
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="TOML file")
     path: Path = parser.parse_args(arguments).config
     try:
-        settings = load(path)
+        settings = settings_of(path)
         start_log(settings.log.level)
         asyncio.run(serve(settings))
     except ConfigError as error:

@@ -33,7 +33,6 @@ CLOSING = Reply(421, "Service is closing, please try again", "4.3.2", ours=True)
 TOO_MANY_SESSIONS = Reply(421, "Too many sessions, please try again later", "4.3.2", ours=True)
 TIMED_OUT = Reply(421, "Timed out waiting for you", "4.4.2")
 TOO_MANY_ERRORS = Reply(421, "Too many errors", "4.7.0")
-TLS_FAILED = Reply(454, "TLS is not available", "4.7.0", ours=True)
 
 UNKNOWN_COMMAND = Reply(500, "Command not known", "5.5.2")
 NOT_IMPLEMENTED = Reply(502, "Command not implemented", "5.5.1")

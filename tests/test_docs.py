@@ -22,6 +22,7 @@ from reputation.events import Stage
 from reputation.keys import Dimension, Metric
 from reputation.metrics import Metrics
 from reputation.rules import COSTS, LEARNED, REPLY_FIELDS, Mode, OnStoreFailure
+from reputation.store.node import PERMISSIONS
 from reputation.verdict import Action, Reason
 from reputation.windows import MAX_WINDOW_SECONDS
 
@@ -142,6 +143,25 @@ def test_words(heading: str, words: type[StrEnum]) -> None:
 
 def test_counts() -> None:
     assert list(rows("Counts")) == [*Metric, "distinct(DIMENSION)"]
+
+
+def test_permissions() -> None:
+    assert f"`{PERMISSIONS}`" in PAGE
+
+
+def test_the_example_in_python_puts_a_ban_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reputon.toml").write_text('[store]\nurl = "memory:"\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (example,) = code_blocks(PAGE, "python")
+    exec(example, {})
+    assert capsys.readouterr().out == "put ban|ip:192.0.2.0/24 eve spam run\n"
+
+
+def test_every_directory_of_tests_is_told() -> None:
+    said = set(re.findall(r"^\* `tests/(\w+)`:", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert said == {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
 
 
 def test_reply_fields() -> None:

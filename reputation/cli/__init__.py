@@ -1,7 +1,7 @@
 """The `reputon` command.
 
 Exit status: 0 done; 1 a mistake in the configuration or in what was asked for; 2 wrong usage; 3 the store or a
-program did not start or does not answer.
+program did not start or does not answer, or the store refuses us.
 
 Errors are one line on standard error (one per mistake for a configuration). Programs are started as
 processes, never imported, so this command works where only a part of reputon is installed.

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from reputation.assemble import check_store
+from reputation.assemble import settings_of
 from reputation.cli import explain as explaining
 from reputation.cli import serve as serving
-from reputation.config import Settings, effective_lines, load, quickstart_path
+from reputation.config import Settings, effective_lines, quickstart_path
 
 app = typer.Typer(
     name="reputon",
@@ -37,7 +37,7 @@ def _path(config: Path | None) -> Path:
 def serve(config: ConfigOption = None) -> None:
     """Run everything on this machine: the SMTP front end over the configured store."""
     path = _path(config)
-    code = asyncio.run(serving.serve(path, load(path)))
+    code = asyncio.run(serving.serve(path, settings_of(path)))
     raise typer.Exit(code)
 
 
@@ -46,10 +46,9 @@ def check_config(
     file: Annotated[Path | None, typer.Argument(help="TOML file; the quick start's when none is named.")] = None,
     show: Annotated[bool, typer.Option("--print", help="Print all settings in force, without secrets.")] = False,
 ) -> None:
-    """Say whether a configuration can be used: exit status 0 or 1, one line per mistake."""
+    """Say whether a configuration can be used: exit status 0 or 1, one line per mistake. Asks no server."""
     path = _path(file)
-    settings = load(path)
-    check_store(settings.store)
+    settings = settings_of(path)
     if show:
         for line in effective_lines(settings):
             typer.echo(line)
@@ -69,7 +68,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what is counted about an entity, and what its next event would get. Counts nothing."""
-    explanation = asyncio.run(explaining.explain(load(_path(config)), entity))
+    explanation = asyncio.run(explaining.explain(settings_of(_path(config)), entity))
     if as_json:
         typer.echo(json.dumps(explaining.as_dict(explanation)))
     else:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from reputation.assemble import open_engine
@@ -65,7 +65,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
 def show(console: Console, explanation: Explanation) -> None:
     """Print for a person."""
     verdict = explanation.verdict
-    console.print(Text(str(explanation.entity), style="bold"))
+    console.print(Text(str(explanation.entity), style="bold"), soft_wrap=True)
     if explanation.entries:
         console.print(_register_table(explanation.entries))
     if verdict.findings:
@@ -74,7 +74,8 @@ def show(console: Console, explanation: Explanation) -> None:
         console.print(_counts_table(explanation))
     else:
         console.print("Nothing is counted about it now.")
-    console.print(Text(f"next event: {_sentence(explanation)}", style="green" if _passes(explanation) else "red"))
+    style = "green" if _passes(explanation) else "red"
+    console.print(Text(f"next event: {_sentence(explanation)}", style=style), soft_wrap=True)
 
 
 def _passes(explanation: Explanation) -> bool:
@@ -95,8 +96,13 @@ def _sentence(explanation: Explanation) -> str:
     return " ".join(words)
 
 
+def _table(title: str, *headings: str) -> Table:
+    """A table that cuts nothing off, however narrow the terminal is."""
+    return Table(*(Column(heading, overflow="fold") for heading in headings), title=title)
+
+
 def _register_table(entries: tuple[Entry, ...]) -> Table:
-    table = Table("entry", "says", "until", "author", "reason", title="Put down")
+    table = _table("Put down", "entry", "says", "until", "author", "reason")
     for entry in entries:
         table.add_row(*map(Text, (entry.id, _says(entry), _until(entry), entry.author, entry.reason)))
     return table
@@ -114,12 +120,12 @@ def _says(entry: Entry) -> str:
 
 def _until(entry: Entry) -> str:
     if entry.expires_at is None:
-        return "lifted"
+        return "no end"
     return f"{datetime.fromtimestamp(entry.expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _rules_table(findings: tuple[Finding, ...]) -> Table:
-    table = Table("rule", "metric", "count", "limit", "remaining", "retry after", title="Rules")
+    table = _table("Rules", "rule", "metric", "count", "limit", "remaining", "retry after")
     for finding in findings:
         reading = finding.reading
         wait = f"{math.ceil(reading.retry_after_seconds)} s" if reading.over else ""
@@ -131,7 +137,7 @@ def _rules_table(findings: tuple[Finding, ...]) -> Table:
 def _counts_table(explanation: Explanation) -> Table:
     own = [series for series in explanation.series if not series.scope]
     windows = sorted({series.window for series in own})
-    table = Table("metric", *(f"last {window}" for window in windows), title="Counted")
+    table = _table("Counted", "metric", *(f"last {window}" for window in windows))
     for metric in sorted({series.key.metric for series in own}):
         counts = {series.window: series.count for series in own if series.key.metric == metric}
         table.add_row(metric, *(str(counts.get(window, 0)) for window in windows))

@@ -5,19 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from reputation.config import ESCAPES, SERVER_SCHEMES
 from reputation.errors import ConfigError
 
 DEFAULT_PORT = 6_379
 SENTINEL_PORT = 26_379
-SCHEMES = (
-    "redis",
-    "rediss",
-    "unix",
-    "redis+cluster",
-    "rediss+cluster",
-    "redis+sentinel",
-    "rediss+sentinel",
-)
+MAX_DIGITS = 5
 PARAMETERS = {"unix": ("db",), "rediss": ("ca", "cert", "key", "verify")}
 """What may follow the question mark."""
 
@@ -60,51 +53,43 @@ class StoreUrl:
 
     @classmethod
     def parse(cls, url: str) -> "StoreUrl":
-        """Read a URL; raises `ConfigError` that says what is wrong with it."""
+        """Read a URL; raises `ConfigError` that says what is wrong with it.
+
+        It repeats nothing of who gets in: with a special character left bare, any part can be the password.
+        """
         parts = _split(url)
         query = _query(parts)
         userinfo, _, hosts = parts.netloc.rpartition("@")
         username, _, password = map(unquote, userinfo.partition(":"))
-        kind = parts.scheme.partition("+")[2] or "standalone"
-        path = [unquote(part) for part in parts.path.split("/") if part]
+        kind, service = parts.scheme.partition("+")[2] or "standalone", ""
         if parts.scheme == "unix":
             addresses: tuple[Address, ...] = (_socket(hosts, unquote(parts.path)),)
             database = query.get("db", "0")
         else:
-            port = SENTINEL_PORT if kind == "sentinel" else DEFAULT_PORT
-            addresses = tuple(_address(host, port) for host in hosts.split(","))
-            database = next(iter(path[1:] if kind == "sentinel" else path), "0")
+            addresses = _addresses(hosts, kind)
+            service, database = _service_and_database(parts.path, kind)
+        with_tls = parts.scheme.startswith("rediss")
         return cls(
             kind=kind,
             addresses=addresses,
             username=username,
             password=password,
             database=_database(database, kind),
-            service=_service(path) if kind == "sentinel" else "",
-            tls=_tls(query) if parts.scheme.startswith("rediss") else None,
-            tls_options=query if parts.scheme.startswith("rediss") else {},
+            service=service,
+            tls=_tls(query) if with_tls else None,
+            tls_options=query if with_tls else {},
         )
-
-
-def _service(path: list[str]) -> str:
-    if not path:
-        raise ConfigError("a sentinel URL ends in the name of the group: redis+sentinel://HOST:PORT/NAME")
-    return path[0]
-
-
-def _database(text: str, kind: str) -> int:
-    if not text.isdecimal() or (kind == "cluster" and text != "0"):
-        raise ConfigError(f"{text!r} is no database that this store has")
-    return int(text)
 
 
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise ConfigError(f"no address of a store: {error}") from None
-    if parts.scheme not in SCHEMES:
-        raise ConfigError(f"unknown kind of store {parts.scheme!r}: known are {', '.join(SCHEMES)}")
+    except ValueError:
+        raise ConfigError(f"no address of a store: an IPv6 address is written as [::1], and {ESCAPES}") from None
+    if parts.scheme not in SERVER_SCHEMES:
+        raise ConfigError(f"unknown kind of store: known are {', '.join(SERVER_SCHEMES)}")
+    if "#" in url or "@" in parts.query or ("@" in parts.path and parts.netloc):
+        raise ConfigError(f"an @ or # behind the servers: {ESCAPES}")
     return parts
 
 
@@ -112,10 +97,32 @@ def _query(parts: SplitResult) -> dict[str, str]:
     """What follows the question mark. An unknown name is an error: who mistypes ``verify`` must hear of it."""
     query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     known = PARAMETERS.get(parts.scheme.partition("+")[0], ())
-    unknown = [name for name in query if name not in known]
-    if unknown:
-        raise ConfigError(f"{parts.scheme}:// has no parameter {unknown[0]!r}: {', '.join(known) or 'none'}")
+    if not query.keys() <= set(known):
+        raise ConfigError(f"what {parts.scheme}:// takes after a question mark: {', '.join(known) or 'nothing'}")
+    if empty := [name for name, value in query.items() if not value]:
+        raise ConfigError(f"nothing follows {empty[0]}=")
     return query
+
+
+def _service_and_database(path: str, kind: str) -> tuple[str, str]:
+    """What follows the servers."""
+    words = [unquote(word) for word in path.split("/") if word]
+    service = ""
+    if kind == "sentinel":
+        if not words:
+            raise ConfigError("a sentinel URL ends in the name of the group: redis+sentinel://HOST:PORT/NAME")
+        service, *words = words
+    if len(words) > 1:
+        raise ConfigError(f"nothing follows the database, and {ESCAPES}")
+    return service, words[0] if words else "0"
+
+
+def _database(text: str, kind: str) -> int:
+    if not text.isdecimal() or len(text) > MAX_DIGITS:
+        raise ConfigError(f"a database is a number such as /0, and {ESCAPES}")
+    if kind == "cluster" and text != "0":
+        raise ConfigError("a cluster has no database but 0")
+    return int(text)
 
 
 def _socket(hosts: str, path: str) -> Address:
@@ -124,19 +131,29 @@ def _socket(hosts: str, path: str) -> Address:
     return Address(path)
 
 
-def _address(text: str, default_port: int) -> Address:
+def _addresses(hosts: str, kind: str) -> tuple[Address, ...]:
+    texts = hosts.split(",")
+    if kind == "standalone" and len(texts) > 1:
+        raise ConfigError("several servers are a cluster or watched by Sentinel: redis+cluster:// or redis+sentinel://")
+    default_port = SENTINEL_PORT if kind == "sentinel" else DEFAULT_PORT
+    return tuple(_address(text, default_port, number) for number, text in enumerate(texts, 1))
+
+
+def _address(text: str, default_port: int, number: int) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
         host, port = text, str(default_port)
     host = host.strip("[]")
-    if not host or not port.isdecimal() or not 0 < int(port) <= 65_535:
-        raise ConfigError(f"{text!r} is not HOST:PORT")
+    if not host or not port.isdecimal() or len(port) > MAX_DIGITS or not 0 < int(port) <= 65_535:
+        raise ConfigError(f"server {number} is not HOST:PORT: USER:PASSWORD@ stands before all of them, and {ESCAPES}")
     return Address(host, int(port))
 
 
 def _tls(query: dict[str, str]) -> ssl.SSLContext:
     if query.get("verify", "yes") not in {"yes", "no"}:
         raise ConfigError("verify is yes or no")
+    if "key" in query and "cert" not in query:
+        raise ConfigError("key=FILE is the key of a certificate: name that, too, with cert=FILE")
     try:
         context = ssl.create_default_context(cafile=query.get("ca"))
         if "cert" in query:

@@ -105,11 +105,15 @@ class EmbeddedServer:
             pause = RETRY_SECONDS
             while True:
                 started = asyncio.get_running_loop().time()
+                level = logging.ERROR
                 try:
-                    ended = f"ended with {await self._run(lock)}"
+                    status = await self._run(lock)
+                    ended = f"ended with {status}"
+                    if status == 0:  # somebody has told it to, such as a supervisor that tells all of us
+                        level = logging.INFO
                 except OSError as error:  # no memory, no descriptor, a full disk: that may pass
                     ended = f"cannot be started: {error}"
-                log.error("the embedded store %s and is started again in %.1f s", ended, pause)
+                log.log(level, "the embedded store %s and is started again in %.1f s", ended, pause)
                 await asyncio.sleep(pause)
                 lived = asyncio.get_running_loop().time() - started
                 pause = RETRY_SECONDS if lived > MAX_RETRY_SECONDS else min(pause * 2, MAX_RETRY_SECONDS)
@@ -129,7 +133,7 @@ class EmbeddedServer:
                 self._binary,
                 *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
                 *("--dir", str(self._directory.resolve()), "--appendonly", "yes", "--appendfsync", "everysec"),
-                # When memory runs out, what was not looked at for longest goes first. The register has no end and stays.
+                # When memory runs out, what was not looked at for longest goes first; the register, without end, stays.
                 *("--maxmemory", MAX_MEMORY, "--maxmemory-policy", "volatile-lru"),
                 *("--save", "", "--daemonize", "no"),
                 stdin=asyncio.subprocess.DEVNULL,

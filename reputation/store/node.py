@@ -113,6 +113,20 @@ class Node:
 
     async def _connect(self) -> Connection:
         self.connects += 1
+        connection = await self._opened()
+        try:
+            await self._enter(connection)
+        except BaseException as error:  # cancellation, too: the connection must not be left behind
+            lost = connection.lost
+            connection.close()
+            if lost and isinstance(error, StoreUnavailable):
+                raise StoreUnavailable(f"{self.address}: {self._hinted(f'{lost} before it let us in')}") from error
+            raise
+        if connection.lost:  # it has answered, and then failed in the same breath
+            raise StoreUnavailable(f"{self.address}: {connection.lost}")
+        return connection
+
+    async def _opened(self) -> Connection:
         loop = asyncio.get_running_loop()
         address, tls = self.address, self._url.tls
         try:
@@ -125,15 +139,14 @@ class Node:
                 else:
                     _, connection = await loop.create_unix_connection(lambda: Connection(self._lost), address.host)
         except (OSError, UnicodeError) as error:  # the latter for a host that can be no name
-            raise StoreUnavailable(f"{address}: cannot connect: {str(error) or 'no answer'}") from error
-        try:
-            await self._enter(connection)
-        except BaseException:  # cancellation, too: the connection must not be left behind
-            connection.close()
-            raise
-        if connection.lost:  # it has answered, and then failed in the same breath
-            raise StoreUnavailable(f"{address}: {connection.lost}")
+            raise StoreUnavailable(f"{address}: cannot connect: {self._hinted(str(error) or 'no answer')}") from error
         return connection
+
+    def _hinted(self, trouble: str) -> str:
+        """Why there is no connection, with what may help."""
+        hints = _PLAIN_HINTS if self._url.tls is None else _TLS_HINTS
+        hint = next((hint for words, hint in hints.items() if words in trouble), "")
+        return f"{trouble} ({hint})" if hint and self.address.port else trouble
 
     async def _enter(self, connection: Connection) -> None:
         """Log in, choose the database, load the functions, and see that the server answers.
@@ -185,14 +198,37 @@ def harmless(command: bytes, error: str) -> bool:
     return command is MAY_CALL and not error.startswith(("NOPERM", "ERR unknown command"))
 
 
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK", "NOREPLICAS")
+PERMISSIONS = (
+    "~PREFIX:* &PREFIX:* +@read +@write +fcall +function|load +ping +info +time +publish +subscribe +select +asking "
+    "+cluster|slots"
+)
+"""What our user may do, as rules of an ACL; docs/configuration.md says the same."""
+USE_CLUSTER = "the server is part of a cluster: use redis+cluster://"
+
+_PASSING = (
+    *("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK", "NOREPLICAS"),
+    "ERR max number of clients reached",
+)
 _HINTS = {
-    "NOPERM": "the user lacks a permission; it needs: ~PREFIX:* +@read +@write +fcall +function|load +ping +info +time",
+    "NOPERM": f"the user lacks a permission; it needs: {PERMISSIONS}",
     "NOAUTH": "the server wants a password: redis://USER:PASSWORD@HOST:PORT",
     "WRONGPASS": "user or password are wrong",
     "OOM": "the server is out of memory: raise maxmemory",
+    "CROSSSLOT": USE_CLUSTER,
+    "ERR This instance has cluster support disabled": "the server is no part of a cluster: use redis://",
     "ERR unknown command": "the server is too old, or the command is disabled: use Redis 7.0 or Valkey 8, or later",
 }
+_PLAIN_HINTS = {"before it let us in": "if that port speaks TLS: rediss://"}
+_TLS_HINTS = {
+    "mismatch": "the certificate is for another name: write that one in the URL",
+    "CERTIFICATE_VERIFY_FAILED": "?ca=FILE names the authority to trust",
+    "before it let us in": "if it wants a certificate of ours: ?cert=FILE&key=FILE",
+    "WRONG_VERSION_NUMBER": "if that port speaks no TLS: redis://",
+    "no answer": "if that port speaks no TLS: redis://",
+}
+"""Words in the trouble -> what may help; the first that fits."""
+_QUOTED = ", with args beginning with"
+"""From here on an error reply repeats the command, and so perhaps a password."""
 
 
 def again(error: StoreError | None) -> StoreError | None:
@@ -202,7 +238,25 @@ def again(error: StoreError | None) -> StoreError | None:
 
 def error_of(what: str, reply: str) -> StoreError:
     """Our error for an error reply, with what to do about it."""
+    reply = reply.partition(_QUOTED)[0]
     if reply.startswith(_PASSING):
         return StoreUnavailable(f"{what}: {reply}")
     hint = next((hint for beginning, hint in _HINTS.items() if reply.startswith(beginning)), "")
     return StoreMisuse(f"{what}: {reply}" + (f" ({hint})" if hint else ""))
+
+
+async def name_of(node: Node, *, alone: bool, timeout_seconds: float) -> str:
+    """Name and version of a server. Raises `StoreError`, too, for one that is not what it is used as.
+
+    One that has no functions does not come to this: see `error_of`.
+    """
+    (reply,) = await node.ask(("INFO", "server", "replication"), timeout_seconds=timeout_seconds)
+    if isinstance(reply, hiredis.ReplyError):
+        raise error_of(str(node.address), str(reply))
+    info = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
+    if alone and "cluster" in (info.get("redis_mode"), info.get("server_mode")):
+        raise StoreMisuse(f"{node.address}: {USE_CLUSTER}")
+    if alone and info.get("role") == "slave":
+        raise StoreUnavailable(f"{node.address}: the server is a replica: counting needs its primary")
+    version = info.get("valkey_version")
+    return f"Valkey {version}" if version else f"Redis {info['redis_version']}"

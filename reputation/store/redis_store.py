@@ -27,7 +27,7 @@ from reputation.keys import Entity, Key, Metric
 from reputation.store import functions
 from reputation.store.address import Address, StoreUrl
 from reputation.store.connection import Call, Reply, packed
-from reputation.store.node import FUNCTION_MISSING, LOAD_FUNCTIONS, Node, error_of, harmless
+from reputation.store.node import FUNCTION_MISSING, LOAD_FUNCTIONS, Node, error_of, harmless, name_of
 from reputation.store.redis_register import RedisRegister
 from reputation.store.topology import Topology, open_topology
 from reputation.windows import MICROSECONDS, Window
@@ -153,7 +153,9 @@ class RedisStore(RedisRegister):
 
     async def ping(self) -> str:
         await self._topology.known(asyncio.get_running_loop().time() + PATIENCE_SECONDS)
-        names = [await _name_of(node) for node in self._topology.nodes()]
+        alone = not self._topology.clustered
+        names = [await name_of(it, alone=alone, timeout_seconds=PATIENCE_SECONDS) for it in self._topology.nodes()]
+        await self._ask(functions.COUNTS, [f"{self._prefix}:{{ping}}"], "", "")  # whether we may have our keys
         return names[0] + (f", {len(names)} primaries" if self._topology.clustered else "")
 
     async def close(self) -> None:
@@ -315,14 +317,3 @@ def _raise_any(replies: list[Reply]) -> list[Reply]:
         if isinstance(reply, StoreError):
             raise reply
     return replies
-
-
-async def _name_of(node: Node) -> str:
-    """Name and version of a server. One that has no functions does not come to this: see `node.error_of`."""
-    (reply,) = await node.ask(("INFO", "server"), timeout_seconds=PATIENCE_SECONDS)
-    if isinstance(reply, hiredis.ReplyError):
-        raise error_of(str(node.address), str(reply))
-    info = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
-    name = "Valkey" if "valkey_version" in info else "Redis"
-    version = info.get("valkey_version") or info["redis_version"]
-    return f"{name} {version}"

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 
 import pytest
 
 from reputation.errors import StoreError, StoreMisuse, StoreUnavailable
 from reputation.store import functions
-from tests.cluster.conftest import OpenStore
+from reputation.store.node import PERMISSIONS
+from tests.cluster.conftest import AnyServers, OpenStore
 from tests.cluster.crowd import PATIENCE_SECONDS, count_of, eventually, one_of, user
+from tests.clusters import ClusterServers
 from tests.servers import RedisServer, redis_server, redis_server_tls, valkey_server
 
 STARTERS = {"redis": redis_server, "valkey": valkey_server}
@@ -23,7 +25,14 @@ def stack() -> Iterator[ExitStack]:
         yield entered
 
 
-def as_user(server: RedisServer, userinfo: str) -> str:
+@pytest.fixture(params=["redis_cluster_7", "valkey_cluster_9"])
+def cluster(request: pytest.FixtureRequest) -> ClusterServers:
+    """A cluster that all tests share."""
+    shared: ClusterServers = request.getfixturevalue(request.param)
+    return shared
+
+
+def as_user(server: AnyServers, userinfo: str) -> str:
     return server.url.replace("://", f"://{userinfo}@")
 
 
@@ -53,7 +62,7 @@ async def test_tls_refuses_whom_it_does_not_know_unless_told_not_to_look(
     tls_server: RedisServer, open_store: OpenStore
 ) -> None:
     unknown = open_store(f"rediss://127.0.0.1:{tls_server.port}")
-    with pytest.raises(StoreUnavailable, match=r"cannot connect.*CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(StoreUnavailable, match=r"cannot connect.*CERTIFICATE_VERIFY_FAILED.*\(\?ca=FILE names the"):
         await unknown.ping()
     careless = open_store(f"rediss://127.0.0.1:{tls_server.port}?verify=no")
     assert (await careless.ping()).startswith("Redis ")
@@ -62,15 +71,29 @@ async def test_tls_refuses_whom_it_does_not_know_unless_told_not_to_look(
 async def test_tls_with_a_certificate_of_ours(open_store: OpenStore) -> None:
     with redis_server_tls("--tls-auth-clients", "yes") as server:
         assert server.tls is not None
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailable, match=r"\(if it wants a certificate of ours: \?cert=FILE&key=FILE\)"):
             await open_store(server.url).ping()
         named = f"{server.url}&cert={server.tls.certificate}&key={server.tls.key}"
         assert (await open_store(named).ping()).startswith("Redis ")
 
 
 async def test_a_server_without_tls_is_not_spoken_to_in_the_clear(server: RedisServer, open_store: OpenStore) -> None:
-    with pytest.raises(StoreUnavailable, match="cannot connect"):
+    with pytest.raises(StoreUnavailable, match=r"cannot connect.*\(if that port speaks no TLS: redis://\)"):
         await open_store(server.url.replace("redis://", "rediss://") + "?verify=no").ping()
+
+
+async def test_a_server_with_tls_that_is_spoken_to_without_is_told_apart(
+    tls_server: RedisServer, open_store: OpenStore
+) -> None:
+    with pytest.raises(StoreUnavailable, match=rf"{tls_server.port}: .*\(if that port speaks TLS: rediss://\)"):
+        await open_store(f"redis://127.0.0.1:{tls_server.port}").ping()
+
+
+async def test_a_certificate_for_another_name(tls_server: RedisServer, open_store: OpenStore) -> None:
+    assert tls_server.tls is not None
+    elsewhere = open_store(f"rediss://0.0.0.0:{tls_server.port}?ca={tls_server.tls.ca}")  # Linux: this machine
+    with pytest.raises(StoreUnavailable, match=r"\(the certificate is for another name: write that one"):
+        await elsewhere.ping()
 
 
 async def test_with_a_password(kind: str, stack: ExitStack, open_store: OpenStore) -> None:
@@ -84,14 +107,31 @@ async def test_with_a_password(kind: str, stack: ExitStack, open_store: OpenStor
 
 
 async def test_as_a_user_with_just_the_permissions_that_it_needs(
-    server: RedisServer, open_store: OpenStore, prefix: str
+    servers: AnyServers, open_store: OpenStore, prefix: str
 ) -> None:
-    words = (f"~{prefix}:*", *ALLOWED[1:], "+fcall", "+function|load")
-    server.command("ACL", "SETUSER", prefix, "reset", "on", ">pw", *words)
-    store = open_store(as_user(server, f"{prefix}:pw"), deadline_seconds=PATIENCE_SECONDS)
+    for server in servers.servers if isinstance(servers, ClusterServers) else (servers,):
+        server.command("ACL", "SETUSER", prefix, "reset", "on", ">pw", *PERMISSIONS.replace("PREFIX", prefix).split())
+        with server.client() as client:
+            client.execute_command("AUTH", prefix, "pw")
+            client.execute_command("ASKING" if isinstance(servers, ClusterServers) else "SELECT 1")
+    store = open_store(as_user(servers, f"{prefix}:pw"), deadline_seconds=PATIENCE_SECONDS)
     assert await store.ping()
     assert (await store.decide([one_of(user(1))])).allowed
     assert [series.count for series in await store.series(user(1).entity)] == [1]
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(store.changes()) as changes:
+        await anext(changes)  # it listens
+        await store.enter("ban|ip:192.0.2.7", "{}", expires_us=None, line="{}")
+        await anext(changes)
+
+
+async def test_a_user_who_may_not_have_our_keys_is_told_at_the_start(
+    servers: AnyServers, open_store: OpenStore, prefix: str
+) -> None:
+    await open_store(servers.url).ping()
+    for server in servers.servers if isinstance(servers, ClusterServers) else (servers,):
+        server.command("ACL", "SETUSER", prefix, "reset", "on", ">pw", "~other:*", "&*", "+@all")
+    with pytest.raises(StoreMisuse, match=r"NOPERM.* key.*it needs: ~PREFIX:\*"):
+        await open_store(as_user(servers, f"{prefix}:pw")).ping()
 
 
 async def test_as_a_user_without_a_password(server: RedisServer, open_store: OpenStore, prefix: str) -> None:
@@ -120,7 +160,7 @@ async def test_in_another_database(server: RedisServer, open_store: OpenStore, p
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), r"NOPERM.*fcall.*it needs: ~PREFIX:\* \+@read \+@write \+fcall"),
+        ((), r"NOPERM.*fcall.*it needs: ~PREFIX:\* &PREFIX:\* \+@read \+@write \+fcall"),
         (("+function|load",), r"NOPERM.*fcall.*it needs"),
         (("+fcall",), ""),
     ],
@@ -200,8 +240,20 @@ async def test_a_replica_is_read_only(kind: str, stack: ExitStack, open_store: O
     store = open_store(replica.url, deadline_seconds=PATIENCE_SECONDS)
     with pytest.raises(StoreUnavailable, match="READONLY"):
         await store.decide([one_of(user(1))])
+    with pytest.raises(StoreUnavailable, match="the server is a replica: counting needs its primary"):
+        await store.ping()
     replica.command("REPLICAOF", "NO", "ONE")
     assert (await eventually(lambda: store.decide([one_of(user(1))]))).allowed
+
+
+async def test_a_server_of_a_cluster_is_not_used_alone(cluster: ClusterServers, open_store: OpenStore) -> None:
+    with pytest.raises(StoreMisuse, match=r"\d: the server is part of a cluster: use redis\+cluster://$"):
+        await open_store(cluster.servers[0].url).ping()
+
+
+async def test_a_server_without_a_cluster_is_not_used_as_one(server: RedisServer, open_store: OpenStore) -> None:
+    with pytest.raises(StoreMisuse, match=r"cluster support disabled \(.* use redis://\)"):
+        await open_store(server.url.replace("redis://", "redis+cluster://")).ping()
 
 
 async def test_a_server_that_is_loading_is_waited_for(kind: str, stack: ExitStack, open_store: OpenStore) -> None:

@@ -1,14 +1,26 @@
 """From settings to an engine that judges; here with the store that needs no server."""
 
+from pathlib import Path
+
 import pytest
 
-from reputation.assemble import open_engine, open_store
+from reputation.assemble import open_engine, open_store, settings_of
 from reputation.config import RuleSettings, Settings, StoreSettings
+from reputation.errors import ConfigError
 from reputation.keys import Dimension, Metric
 from reputation.store.memory import MemoryStore
 from reputation.store.redis_store import RedisStore
 from reputation.verdict import Action
 from tests.builders import mail
+
+
+def test_a_mistake_in_the_url_of_the_store_is_named_by_file_table_and_key(tmp_path: Path) -> None:
+    file = tmp_path / "reputon.toml"
+    file.write_text('[store]\nurl = "redis://me:s3cret@db/mail"\n')
+    with pytest.raises(ConfigError) as caught:
+        settings_of(file)
+    assert str(caught.value).startswith(f"{file}: [store] url: a database is a number")
+    assert "s3cret" not in str(caught.value)
 
 
 async def test_an_engine_judges_by_the_rules_of_its_settings() -> None:

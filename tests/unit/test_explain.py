@@ -14,6 +14,7 @@ from reputation.engine import Engine, Explanation
 from reputation.errors import StoreUnavailable
 from reputation.keys import Dimension, Entity
 from reputation.policy import Policy
+from reputation.registrar import Registrar
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason
 from tests.builders import connect, rule
@@ -59,8 +60,22 @@ async def test_a_person_sees_them_in_a_table() -> None:
     assert isinstance(console.file, io.StringIO)
     lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
     assert "│ ban|ip:192.0.2.0/24 │ tempfail │ 2096-10-02 07:06:40 UTC │ eve │ spam run │" in lines
-    assert "│ override|by-ip|ip:192.0.2.7 │ 9/1h │ lifted │ eve │ newsletter │" in lines
+    assert "│ override|by-ip|ip:192.0.2.7 │ 9/1h │ no end │ eve │ newsletter │" in lines
     assert lines[-1] == "next event: action=tempfail reason=banned entry=ban|ip:192.0.2.0/24"
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+async def test_a_narrow_terminal_cuts_nothing_off(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    explain.show(console, await explained())
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    rows = [line.split("│")[1:-1] for line in shown.splitlines() if line.count("│") == 6]
+    entries, says, *_, reasons = ("".join(cell.strip() for cell in column) for column in zip(*rows, strict=True))
+    assert "override|by-ip|ip:192.0.2.7" in entries
+    assert (says, reasons.replace(" ", "")) == ("viptempfail9/1h", "apartnerspamrunnewsletter")
+    assert shown.splitlines()[-1] == "next event: action=tempfail reason=banned entry=ban|ip:192.0.2.0/24"
 
 
 @pytest.fixture
@@ -101,15 +116,12 @@ async def test_a_store_that_is_away_stops_only_whoever_asks(
 
 
 async def test_a_job_that_ends_by_itself_is_reported(
-    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(known_version: int, *, now_us: int | None = None) -> object:
+    async def broken(registrar: Registrar) -> None:
         raise ValueError("a bug")
 
-    settings = Settings(store=StoreSettings(url="memory:"))
-    async with open_engine(settings):
-        monkeypatch.setattr(store, "entries", broken)
-        await store.enter("ban|x", "{}", expires_us=None, line="{}")
-        async with asyncio.timeout(5):
-            while "Registrar has ended" not in caplog.messages:
-                await asyncio.sleep(0.001)
+    monkeypatch.setattr(Registrar, "run", broken)
+    async with open_engine(Settings(store=StoreSettings(url="memory:"))), asyncio.timeout(5):
+        while "Registrar has ended" not in caplog.messages:
+            await asyncio.sleep(0.001)

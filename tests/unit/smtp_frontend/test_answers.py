@@ -81,7 +81,7 @@ def test_each_reply_of_ours_is_legal(name: str) -> None:
 
 def test_what_goes_wrong_on_our_side_is_4xx() -> None:
     ours = {name for name, reply in OURS.items() if reply.ours}
-    assert ours == {"OUR_TROUBLE", "TROUBLE_AT_CONNECT", "CLOSING", "TOO_MANY_SESSIONS", "TLS_FAILED"}
+    assert ours == {"OUR_TROUBLE", "TROUBLE_AT_CONNECT", "CLOSING", "TOO_MANY_SESSIONS"}
     assert all(OURS[name].temporary for name in ours)
 
 

@@ -1,10 +1,12 @@
 """Store URLs: what each part means, and what is said of one that is wrong."""
 
 import ssl
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+from reputation.config import SERVER_SCHEMES
 from reputation.errors import ConfigError
 from reputation.store.address import Address, StoreUrl
 from tests.servers import tls_files
@@ -51,25 +53,33 @@ def test_who_and_which(url: str, username: str, password: str, database: int, se
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("http://db", "unknown kind of store 'http'"),
-        ("redis", "unknown kind of store ''"),
-        ("redis://", "'' is not HOST:PORT"),
-        ("redis://db:", "'db:' is not HOST:PORT"),
-        ("redis://db:0", "'db:0' is not HOST:PORT"),
-        ("redis://db:65536", "'db:65536' is not HOST:PORT"),
-        ("redis://db:²", "'db:²' is not HOST:PORT"),
-        ("redis://[::1", "Invalid IPv6 URL"),
-        ("redis+cluster://a,,b", "'' is not HOST:PORT"),
-        ("redis+cluster://a/1", "'1' is no database"),
-        ("redis://db/mail", "'mail' is no database"),
-        ("redis://db/²", "'²' is no database"),
+        ("http://db", "unknown kind of store: known are redis, rediss"),
+        ("redis", "unknown kind of store"),
+        ("redis://", "server 1 is not HOST:PORT"),
+        ("redis://db:", "server 1 is not HOST:PORT"),
+        ("redis://db:0", "server 1 is not HOST:PORT"),
+        ("redis://db:65536", "server 1 is not HOST:PORT"),
+        ("redis://db:²", "server 1 is not HOST:PORT"),
+        (f"redis://db:{'9' * 5_000}", "server 1 is not HOST:PORT"),
+        ("redis://[::1", r"an IPv6 address is written as \[::1\]"),
+        ("redis://a,b", r"several servers are .* redis\+cluster:// or redis\+sentinel://"),
+        ("redis+cluster://a,,b", "server 2 is not HOST:PORT"),
+        ("redis+cluster://a/1", "a cluster has no database but 0"),
+        ("redis://db/mail", "a database is a number"),
+        ("redis://db/²", "a database is a number"),
+        (f"redis://db/{'9' * 5_000}", "a database is a number"),
+        ("redis://db/0/extra", "nothing follows the database"),
+        ("redis+cluster://a/0/extra", "nothing follows the database"),
+        ("redis+sentinel://a/mail/0/extra", "nothing follows the database"),
         ("redis+sentinel://a", "ends in the name of the group"),
         ("unix://valkey.sock", "three slashes"),
         ("unix:///", "three slashes"),
-        ("redis://db?db=1", r"redis:// has no parameter 'db': none"),
-        ("redis://db?ca=/etc/ca.pem", "redis:// has no parameter 'ca'"),
-        ("rediss://db?verfy=no", r"rediss:// has no parameter 'verfy': ca, cert, key, verify"),
+        ("redis://db?db=1", "what redis:// takes after a question mark: nothing"),
+        ("redis://db?ca=/etc/ca.pem", "what redis:// takes after a question mark: nothing"),
+        ("rediss://db?verfy=no", "what rediss:// takes after a question mark: ca, cert, key, verify"),
         ("rediss://db?verify=maybe", "verify is yes or no"),
+        ("rediss://db?ca=", "nothing follows ca="),
+        ("rediss://db?key=/etc/key.pem", "name that, too, with cert=FILE"),
         ("rediss://db?ca=/nowhere/ca.pem", r"No such file or directory \(ca=/nowhere/ca.pem\)"),
         ("rediss://db?ca=/etc/hostname", r"no certificate.*\(ca=/etc/hostname\)"),
     ],
@@ -79,11 +89,25 @@ def test_what_is_wrong_is_said(url: str, complaint: str) -> None:
         StoreUrl.parse(url)
 
 
-def test_no_complaint_shows_the_password() -> None:
-    for rest in ("db:x", "db/mail", "db?nonsense=s3cret", "[::1"):
-        with pytest.raises(ConfigError) as caught:
-            StoreUrl.parse(f"redis://me:s3cret@{rest}")
-        assert "s3cret" not in str(caught.value)
+@pytest.mark.parametrize("character", "/@#?[]:,%℀")
+@pytest.mark.parametrize("scheme", SERVER_SCHEMES)
+def test_no_complaint_shows_a_part_of_the_password(scheme: str, character: str) -> None:
+    passwords = [f"s3cret{character}S3CRET", f"6379{character}S3CRET", f"s3cret{character}S3CRET@s3cret"]
+    places = ["db:x", "db/mail", "db?nonsense=1", "db/0/1", "[::1", "db#", "db:1/0?ca=/nowhere", "", "/run/v.sock"]
+    for password, place in product(passwords, places):
+        for url in (f"{scheme}://me:{password}@{place}", f"{scheme}://me:{password}{place}"):
+            try:
+                StoreUrl.parse(url)
+            except ConfigError as error:
+                assert "s3cret" not in str(error).lower(), url
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://me:pa/ss@db", "redis://me:pa?ss@db", "redis://me:12/ss@db", "redis://me:1#s@db"]
+)
+def test_a_password_that_is_not_encoded_is_told_how_to_be(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"/ @ # \? of a password are written %2F %40 %23 %3F"):
+        StoreUrl.parse(url)
 
 
 def test_a_value_shows_no_password_either() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from reputation.errors import StoreMisuse, StoreUnavailable
 from reputation.store.connection import packed
-from reputation.store.node import LOAD_FUNCTIONS, MAY_CALL, error_of, harmless
+from reputation.store.node import LOAD_FUNCTIONS, MAY_CALL, PERMISSIONS, error_of, harmless
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from reputation.store.node import LOAD_FUNCTIONS, MAY_CALL, error_of, harmless
         "BUSY Redis is busy running a script.",
         "MOVED 3999 127.0.0.1:6381",
         "NOREPLICAS Not enough good replicas to write.",
+        "ERR max number of clients reached",
     ],
 )
 def test_what_passes_by_itself_is_unavailable(reply: str) -> None:
@@ -28,11 +29,13 @@ def test_what_passes_by_itself_is_unavailable(reply: str) -> None:
 @pytest.mark.parametrize(
     ("reply", "hint"),
     [
-        ("NOPERM this user has no permissions to run the 'fcall' command", "it needs: ~PREFIX:* +@read +@write +fcall"),
+        ("NOPERM this user has no permissions to run the 'fcall' command", f"it needs: {PERMISSIONS}"),
         ("NOAUTH Authentication required.", "redis://USER:PASSWORD@HOST:PORT"),
         ("WRONGPASS invalid username-password pair", "user or password are wrong"),
         ("OOM command not allowed when used memory > 'maxmemory'.", "raise maxmemory"),
         ("ERR unknown command 'FCALL'", "use Redis 7.0 or Valkey 8"),
+        ("CROSSSLOT Keys in request don't hash to the same slot", "use redis+cluster://"),
+        ("ERR This instance has cluster support disabled", "no part of a cluster: use redis://"),
     ],
 )
 def test_what_somebody_has_to_mend_is_misuse_and_says_how(reply: str, hint: str) -> None:
@@ -44,6 +47,17 @@ def test_what_somebody_has_to_mend_is_misuse_and_says_how(reply: str, hint: str)
 
 def test_an_error_that_nobody_knows_is_misuse_as_it_stands() -> None:
     assert str(error_of("db:1", "ERR value is not an integer")) == "db:1: ERR value is not an integer"
+
+
+def test_an_error_does_not_repeat_what_the_command_said() -> None:
+    """Redis repeats the arguments of a command that it does not know; Redis 6 and older in other quotes."""
+    for reply in (
+        "ERR unknown command 'AUTH', with args beginning with: 'me' 's3cret' ",
+        "ERR unknown command `AUTH`, with args beginning with: `s3cret`, ",
+    ):
+        said = str(error_of("db:1", reply))
+        assert "s3cret" not in said
+        assert said.startswith(f"db:1: {reply[:26]} (the server is too old, or the command is disabled")
 
 
 @pytest.mark.parametrize(
