@@ -1,7 +1,8 @@
 """How often a decision near a limit is wrong, against an exact log.
 
-Method: senders who send in bursts, near their limit or beyond it, are counted by `reputation.windows.Ring` (the store
-does the same arithmetic in Lua, and tests hold the two together). Beside it runs a plain list of the moments of what
+Method: senders who send in bursts, near their limit or beyond it, are counted by `reputation.windows.Ring`, and by
+`reputation.moments.Moments` for interpolated limits (the store does the same arithmetic in Lua, and tests hold them
+together). Beside it runs a plain list of the moments of what
 *this counter* admitted. A decision is wrong when the exact sliding window, over that list, would have said otherwise:
 a **false allow** when it has no room, a **false denial** when it has. A smaller part of the same senders is replayed
 on a real server through `RedisStore`, with explicit times, and counted alike.
@@ -27,10 +28,11 @@ from dataclasses import dataclass
 from random import Random
 
 from benchmarks.report import Report, at_most, exactly, main
-from reputation.charges import Charge, Charging, Meter, Over, Plan
+from reputation.charges import Charge, Charging, Kind, Meter, Over, Plan
 from reputation.keys import Entity, Key, Metric
+from reputation.moments import Moments
 from reputation.store.redis_store import RedisStore
-from reputation.windows import MICROSECONDS, Limit, Ring, Window
+from reputation.windows import MICROSECONDS, Limit, Ring
 from tests.servers import valkey_server
 
 LIMITS = tuple(map(Limit.parse, ("20/1m", "50/5m", "100/1h", "500/1h", "1000/24h")))
@@ -164,15 +166,40 @@ class Sender:
             heapq.heappush(self._queue, (self._moment + pause, self._tries + 1))
 
 
-def by_ring(sender: Sender, limit: Limit, *, interpolated: bool) -> Tally:
-    """Count a sender by the reference."""
-    ring, log, tally = Ring(Window(limit.window.seconds, fine=interpolated)), ExactLog(limit), Tally()
+class Strict:
+    """The reference of strict limits."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit, self._ring = limit, Ring(limit.window)
+
+    def admits(self, now_us: int) -> bool:
+        self._ring.advance(now_us)
+        if self._ring.retry_after_us(1, self._limit.count, now_us):
+            return False
+        self._ring.charge(1)
+        return True
+
+
+class Interpolated:
+    """The reference of interpolated limits."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit, self._moments = limit, Moments()
+
+    def admits(self, now_us: int) -> bool:
+        if self._moments.retry_after_us(1, self._limit.count, self._limit.window, now_us):
+            return False
+        self._moments.charge(1, now_us, self._limit.window)
+        return True
+
+
+def by_reference(sender: Sender, limit: Limit, *, interpolated: bool) -> Tally:
+    """Count a sender in this process."""
+    counter, log, tally = (Interpolated if interpolated else Strict)(limit), ExactLog(limit), Tally()
     for now_us in sender:
-        ring.advance(now_us)
-        allowed = ring.retry_after_us(1, limit.count, now_us, interpolated=interpolated) == 0
+        allowed = counter.admits(now_us)
         tally.note(allowed, log.has_room(now_us))
         if allowed:
-            ring.charge(1)
             log.admit(now_us)
         else:
             sender.refused()
@@ -181,8 +208,9 @@ def by_ring(sender: Sender, limit: Limit, *, interpolated: bool) -> Tally:
 
 async def by_store(store: RedisStore, name: str, sender: Sender, limit: Limit, *, interpolated: bool) -> Tally:
     """Count a sender on a server."""
-    meter = Meter.limited("a-rule", [limit], Charging.ACCEPTED, Over.DENIES, interpolated=interpolated)
-    charges = (Charge(Key(Entity("sender", name), Metric.MESSAGES), Plan((meter,))),)
+    meter = Meter.limited("a-rule", [limit], Charging.ACCEPTED, Over.DENIES)
+    plan = Plan((meter,), Kind.MOMENTS if interpolated else Kind.RINGS)
+    charges = (Charge(Key(Entity("sender", name), Metric.MESSAGES, "a-rule"), plan),)
     log, tally = ExactLog(limit), Tally()
     for now_us in sender:
         allowed = (await store.decide(charges, now_us=now_us)).allowed
@@ -209,10 +237,10 @@ async def on_a_server(report: Report, senders: int, limits: tuple[Limit, ...]) -
                         name = f"{kind}-{limit.count}-{limit.window.seconds}-{seed}-{interpolated}"
                         sender = Sender(kind, limit, seed)
                         tally = await by_store(store, name, sender, limit, interpolated=interpolated)
-                        differing += tally != by_ring(Sender(kind, limit, seed), limit, interpolated=interpolated)
+                        differing += tally != by_reference(Sender(kind, limit, seed), limit, interpolated=interpolated)
                         found[interpolated] += tally
         await store.close()
-    report.add("server_differs_from_ring", differing, "senders for whom the server decided otherwise", exactly(0))
+    report.add("server_differs_from_reference", differing, "senders for whom the server decided otherwise", exactly(0))
     return found
 
 
@@ -233,7 +261,7 @@ def cases(senders: int, limits: tuple[Limit, ...]) -> Iterator[Case]:
             for seed in range(senders):
                 for interpolated in (False, True):
                     sender = Sender(kind, limit, seed)
-                    yield Case(kind, sender.load, interpolated, by_ring(sender, limit, interpolated=interpolated))
+                    yield Case(kind, sender.load, interpolated, by_reference(sender, limit, interpolated=interpolated))
 
 
 def measure(report: Report) -> None:

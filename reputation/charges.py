@@ -53,30 +53,21 @@ class Meter:
     """Empty, or one for each window."""
     charging: Charging = Charging.ACCEPTED
     over: Over = Over.NOTES
-    interpolated: bool = False
-    """Whether a bucket that is leaving the window counts for its part only; of rings with limits."""
 
     @classmethod
-    def limited(
-        cls, scope: str, limits: Sequence[Limit], charging: Charging, over: Over, *, interpolated: bool = False
-    ) -> "Meter":
+    def limited(cls, scope: str, limits: Sequence[Limit], charging: Charging, over: Over) -> "Meter":
         """A meter with a limit on each of its windows."""
-        windows = tuple(Window(limit.window.seconds, fine=interpolated) for limit in limits)
-        return cls(
-            scope=scope,
-            windows=windows,
-            limits=tuple(limits),
-            charging=charging,
-            over=over,
-            interpolated=interpolated,
-        )
+        windows = tuple(limit.window for limit in limits)
+        return cls(scope=scope, windows=windows, limits=tuple(limits), charging=charging, over=over)
 
 
 class Kind(StrEnum):
     """How a key counts. The letters are the store's."""
 
     RINGS = "r"
-    """Units in sliding windows."""
+    """Units in sliding windows, in steps (`reputation.windows`)."""
+    MOMENTS = "m"
+    """Units of one rule in sliding windows, by when they came (`reputation.moments`)."""
     DISTINCT = "d"
     """Different members in sliding windows, exact up to the limit."""
     LEASES = "c"
@@ -89,7 +80,7 @@ EVIDENCE_NUMBERS = 18
 
 _OVER = {Over.DENIES: "d", Over.SKIPS: "s", Over.NOTES: "n"}
 _CHARGING = {Charging.ACCEPTED: "a", Charging.ALWAYS: "+", Charging.NEVER: "-"}
-_BESIDES = {Kind.RINGS: 0, Kind.DISTINCT: 1, Kind.LEASES: 0, Kind.EVIDENCE: EVIDENCE_NUMBERS}
+_BESIDES = {Kind.RINGS: 0, Kind.MOMENTS: 0, Kind.DISTINCT: 1, Kind.LEASES: 0, Kind.EVIDENCE: EVIDENCE_NUMBERS}
 assert _OVER.keys() == set(Over) and _CHARGING.keys() == set(Charging) and _BESIDES.keys() == set(Kind)
 
 
@@ -99,7 +90,7 @@ class Plan:
 
     >>> rule = Meter.limited("a-rule", [Limit.parse("30/1m")], Charging.ACCEPTED, Over.DENIES)
     >>> Plan((rule,)).text, Plan((rule,)).size
-    ('r|a-rule;d;a;=;60:10:30', 2)
+    ('r|a-rule;d;a;60:10:30', 2)
     """
 
     meters: tuple[Meter, ...] = ()
@@ -133,8 +124,7 @@ def _meter_text(meter: Meter) -> str:
     for position, window in enumerate(meter.windows):
         limit = meter.limits[position].count if meter.limits else 0
         rings.append(f"{window.seconds}:{window.buckets}:{limit}")
-    accuracy = "~" if meter.interpolated else "="
-    return ";".join((meter.scope, _OVER[meter.over], _CHARGING[meter.charging], accuracy, ",".join(rings)))
+    return ";".join((meter.scope, _OVER[meter.over], _CHARGING[meter.charging], ",".join(rings)))
 
 
 class Charge(NamedTuple):
@@ -143,7 +133,7 @@ class Charge(NamedTuple):
     key: Key
     plan: Plan
     cost: int = 1
-    """Units for rings; for evidence the weight in thousandths."""
+    """Units for rings and moments; for evidence the weight in thousandths."""
     member: str = ""
     """Who is counted, for distinct and leases; for evidence the position, or nothing to only read."""
 

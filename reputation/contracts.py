@@ -47,9 +47,10 @@ class Board(NamedTuple):
         """How long one stretch of the board is: fine enough to ask about the past."""
         return min(self.window.seconds, 3_600) * MICROSECONDS
 
-    def spelled(self, prefix: str) -> str:
-        """Its key in the store."""
-        return f"{prefix}:{{top:{self.dimension}:{self.metric}:{self.window.seconds}}}:board"
+    def spelled(self, prefix: str, at_us: int) -> str:
+        """The key in the store of the stretch that a moment is in."""
+        name = f"top:{self.dimension}:{self.metric}:{self.window.seconds}"
+        return f"{prefix}:{{{name}}}:board:{at_us // self.stretch_us}"
 
 
 MAX_REGISTERED = 100_000

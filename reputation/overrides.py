@@ -15,7 +15,7 @@ from reputation.keys import Dimension, Entity
 from reputation.policy import Policy
 from reputation.register import Register
 from reputation.rules import LEASE, Rule
-from reputation.windows import Limit, Window
+from reputation.windows import Limit
 
 COUNTED_BY: Mapping[tuple[Dimension, ...], Mapping[int, int]] = {
     (Dimension.IP,): {4: 32, 6: 64},
@@ -77,6 +77,5 @@ def _plan(plan: Plan, overrides: tuple[tuple[str, tuple[Limit, ...]], ...]) -> P
 
 def _meter(meter: Meter, limits: tuple[Limit, ...]) -> Meter:
     """Outcomes are charged to meters without limits; what was learned must be in the windows that are read."""
-    fine = meter.windows[0].fine
-    windows = tuple(Window(limit.window.seconds, fine=fine) for limit in limits)
+    windows = tuple(limit.window for limit in limits)
     return replace(meter, windows=windows, limits=limits if meter.limits else ())

@@ -70,7 +70,7 @@ WEIGHT = 1_000
 WEIGHING = Plan(kind=Kind.EVIDENCE)
 
 MAX_CELLS = 5_000
-"""Numbers in one key; Lua's stack has room for 8,000."""
+"""Numbers in one key: more would cost each decision a millisecond."""
 
 COMPLAINED_OF = (*SENDING, Dimension.SUBJECT)
 """Whom an outcome is counted against: whoever sent, never who received."""
@@ -83,7 +83,7 @@ class Counter(NamedTuple):
     metric: str
     plan: Plan
     scope: str = ""
-    """The rule whose key it is alone: sets and leases are not shared among rules."""
+    """The rule whose key it is alone: only rings are shared among rules."""
     cost: Callable[[Event], int] = one
     of: Dimension | None = None
     """Whose different values are counted."""
@@ -95,10 +95,11 @@ Batch = tuple[tuple[tuple[Dimension, str, Plan], ...], tuple[Counter, ...]]
 
 def _batch(counters: Sequence[Counter]) -> Batch:
     for each in counters:
-        if sum(window.buckets + 2 for meter in each.plan.meters for window in meter.windows) > MAX_CELLS:
+        windows = [window for meter in each.plan.meters for window in meter.windows]
+        if each.plan.kind is Kind.RINGS and sum(window.buckets + 2 for window in windows) > MAX_CELLS:
             raise ConfigError(
                 f"{'+'.join(each.dimensions)} {each.metric}: too many windows in one counter; "
-                f"interpolated limits are the large ones"
+                f"fewer rules or fewer limits would do"
             )
     plain = [
         each for each in counters if len(each.dimensions) == 1 and each.plan.kind is Kind.RINGS and each.cost is one
@@ -145,7 +146,8 @@ class Policy:
         for rule in self.rules:
             if rule.stage is stage and rule.kind is not Kind.RINGS:
                 of = counted_dimension(rule.count)
-                yield Counter(rule.key, rule.count, Plan((rule.meter,), rule.kind), rule.name, of=of)
+                cost = COSTS.get((stage, rule.count), one)
+                yield Counter(rule.key, rule.count, Plan((rule.meter,), rule.kind), rule.name, cost, of)
         for dimension in self.evidence.get(stage, ()):
             yield Counter((dimension,), EVIDENCE, WEIGHING)
 
@@ -155,8 +157,10 @@ class Policy:
             if dimension in self.tracked:
                 meters[(dimension,)] = [Meter(windows=TRACKED_WINDOWS, charging=Charging.ALWAYS)]
         for rule in self.rules:
-            if rule.count == metric:
+            if rule.count == metric and rule.kind is Kind.RINGS:
                 meters.setdefault(rule.key, []).append(rule.learning_meter)
+            elif rule.count == metric:
+                yield Counter(rule.key, metric, Plan((rule.learning_meter,), rule.kind), rule.name)
         for key, wanted in meters.items():
             yield Counter(key, metric, Plan(tuple(wanted)))
 
@@ -178,8 +182,8 @@ class Policy:
         for dimensions, metric, plan, scope, cost, of in others:
             if (entity := composite(entities, dimensions)) is None:
                 continue
-            if plan.kind is Kind.RINGS or plan.kind is Kind.EVIDENCE:
-                charges.append(Charge(Key(entity, metric), plan, cost(event)))
+            if plan.kind in (Kind.RINGS, Kind.MOMENTS, Kind.EVIDENCE):
+                charges.append(Charge(Key(entity, metric, scope), plan, cost(event)))
             elif plan.kind is Kind.LEASES:
                 charges.append(Charge(Key(entity, metric, scope), plan, 1, event.session.id))
             elif of is not None and (member := entities.get(of)) is not None:
@@ -189,7 +193,7 @@ class Policy:
     def charges_of_outcome(self, kind: OutcomeKind, entities: Entities) -> tuple[Charge, ...]:
         """What the store is told when an outcome is learned."""
         counted = [
-            Charge(Key(entity, counter.metric), counter.plan)
+            Charge(Key(entity, counter.metric, counter.scope), counter.plan)
             for counter in (self._learning[LEARNED[kind]] if kind in LEARNED else ())
             if (entity := composite(entities, counter.dimensions)) is not None
         ]
@@ -314,9 +318,8 @@ class Policy:
     def is_cacheable(self, name: str) -> bool:
         """Whether a refusal by this rule may be repeated for a moment without asking (`reputation.denials`)."""
         rule = self._named[name]
-        same_cost = COSTS.get((rule.stage, rule.count), one) is one
-        passing = rule.action in (Action.TEMPFAIL, Action.THROTTLE)
-        return rule.kind is Kind.RINGS and same_cost and rule.charge is Charging.ACCEPTED and passing
+        of_units = rule.kind in (Kind.RINGS, Kind.MOMENTS) and COSTS.get((rule.stage, rule.count), one) is one
+        return of_units and rule.charge is Charging.ACCEPTED and rule.action in (Action.TEMPFAIL, Action.THROTTLE)
 
 
 def member_of(entity: Entity) -> str:

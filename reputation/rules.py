@@ -43,7 +43,7 @@ class OnStoreFailure(StrEnum):
 
 
 class Accuracy(StrEnum):
-    """How a limit treats the oldest bucket of its window (`reputation.windows`)."""
+    """How a limit counts: never too little (`reputation.windows`), or all but exactly (`reputation.moments`)."""
 
     STRICT = "strict"
     INTERPOLATED = "interpolated"
@@ -171,7 +171,9 @@ class Rule:
         """How the store counts it."""
         if counted_dimension(self.count) is not None:
             return Kind.DISTINCT
-        return Kind.LEASES if self.count == Metric.CONCURRENT else Kind.RINGS
+        if self.count == Metric.CONCURRENT:
+            return Kind.LEASES
+        return Kind.MOMENTS if self.accuracy is Accuracy.INTERPOLATED else Kind.RINGS
 
     @property
     def learned(self) -> bool:
@@ -186,8 +188,7 @@ class Rule:
         else:
             over = Over.DENIES if self.mode is Mode.ENFORCE else Over.SKIPS
         charging = Charging.NEVER if self.learned else self.charge
-        interpolated = self.accuracy is Accuracy.INTERPOLATED and self.kind is Kind.RINGS
-        return Meter.limited(self.name, self.limits, charging, over, interpolated=interpolated)
+        return Meter.limited(self.name, self.limits, charging, over)
 
     @property
     def learning_meter(self) -> Meter:

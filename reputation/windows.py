@@ -19,9 +19,7 @@ only a part of it is in the window: at most one bucket's worth less is admitted 
 ``retry_after`` follows from the same picture: bucket ``j`` has left the ring once the current bucket
 is ``j + n + 1``, so the wait for enough room is found by adding up the oldest buckets.
 
-Where a message too many now and then is a smaller evil than one too few, a limit may be **interpolated**. Its window
-is cut *fine*, and the oldest bucket counts only for the part of it that is still in the window, as if its units were
-spread evenly, rounded to whole units (here a third of bucket 6). That is wrong by less, and in either direction.
+Where that is too much, a limit may be **interpolated**: `reputation.moments`.
 
 The clock may go back (a failover to a replica that is behind): the current bucket never does.
 An event that seems older than the youngest bucket is counted in the youngest bucket, which is strict too.
@@ -33,7 +31,6 @@ Sources: the bucketed sliding window is the "sliding window counter" of the lite
 bucket that makes it strict, instead of the usual interpolation, is what differs here.
 """
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,9 +41,6 @@ MICROSECONDS = 1_000_000
 MAX_WINDOW_SECONDS = 400 * 86_400
 MAX_LIMIT_COUNT = 2**48
 """Counts stay exact in the store's numbers (IEEE doubles) far beyond this."""
-
-FINE_BUCKETS = 600
-"""Of an interpolated limit; how wrong it is, is one over this (`benchmarks.accuracy`)."""
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _PRINT_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
@@ -64,8 +58,6 @@ class Window:
     """
 
     seconds: int
-    fine: bool = False
-    """Whether it is cut for an interpolated limit."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.seconds <= MAX_WINDOW_SECONDS:
@@ -76,8 +68,6 @@ class Window:
     @property
     def buckets(self) -> int:
         """How many buckets the window is cut into: finer in proportion for the long ones."""
-        if self.fine:
-            return FINE_BUCKETS
         if self.seconds <= 300:
             return 10
         return 12 if self.seconds < 86_400 else 24
@@ -103,7 +93,7 @@ class Limit:
     Parses and prints the same text, so that a configuration can be shown as it was written:
 
     >>> Limit.parse("100/1h")
-    Limit(count=100, window=Window(seconds=3600, fine=False))
+    Limit(count=100, window=Window(seconds=3600))
     >>> str(Limit.parse("100 / 60m")), str(Limit.parse("30/min"))
     ('100/1h', '30/1m')
     """
@@ -176,7 +166,7 @@ class Ring:
             self.cells[bucket % size] = 0
         self.last = max(self.last, index)
 
-    def retry_after_us(self, cost: int, limit: int, now_us: int, *, interpolated: bool = False) -> int:
+    def retry_after_us(self, cost: int, limit: int, now_us: int) -> int:
         """Microseconds until `cost` more fits under `limit`; 0 when it fits now. Call after `advance`.
 
         A cost above the limit never fits; the answer is then the time until the ring is empty.
@@ -184,18 +174,15 @@ class Ring:
         excess = self.total + cost - limit
         if excess <= 0:
             return 0
-        size, last_filled, share = len(self.cells), self.last, 1.0
+        size, last_filled = len(self.cells), self.last
         for bucket in range(self.last - size + 1, self.last + 1):
             count = self.cells[bucket % size]
             if count:
                 last_filled = bucket
-                if excess <= count:
-                    share = (excess - 0.5) / count if interpolated else 1.0
-                    break
                 excess -= count
-        # The bucket begins to leave the window when it is `size - 1` buckets old, and takes one bucket to do so.
-        wait = math.ceil((last_filled + size - 1 + share) * self.window.bucket_us) - now_us
-        return 0 if interpolated and wait <= 0 else max(1, wait)
+                if excess <= 0:
+                    break
+        return max(1, (last_filled + size) * self.window.bucket_us - now_us)
 
     def charge(self, cost: int) -> None:
         """Add `cost` to the youngest bucket."""

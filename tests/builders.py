@@ -16,6 +16,7 @@ MIDNIGHT_US = 19_700 * 86_400 * MICROSECONDS
 ALICE = Key(Entity("sender", "alice@example.com"), Metric.MESSAGES)
 BOB = Key(Entity("sender", "bob@example.com"), Metric.MESSAGES)
 CORRESPONDENTS = Key(ALICE.entity, distinct(Dimension.RECIPIENT), "r")
+RECENT = Key(ALICE.entity, Metric.MESSAGES, "r")
 SESSIONS = Key(ALICE.entity, Metric.CONCURRENT, "r")
 SEEN = Key(ALICE.entity, EVIDENCE)
 
@@ -30,10 +31,9 @@ def meter(
     *limits: str,
     charging: Charging = Charging.ACCEPTED,
     over: Over = Over.DENIES,
-    interpolated: bool = False,
 ) -> Meter:
     """A rule's meter; it denies and is charged for what is accepted, if nothing else is said."""
-    return Meter.limited(scope, [Limit.parse(limit) for limit in limits], charging, over, interpolated=interpolated)
+    return Meter.limited(scope, [Limit.parse(limit) for limit in limits], charging, over)
 
 
 def tracked(*seconds: int) -> Meter:
@@ -44,6 +44,17 @@ def tracked(*seconds: int) -> Meter:
 def charge(*meters: Meter, key: Key = ALICE, cost: int = 1) -> Charge:
     """`cost` units on the meters of one key."""
     return Charge(key, Plan(meters), cost)
+
+
+def came(
+    *limits: str,
+    cost: int = 1,
+    charging: Charging = Charging.ACCEPTED,
+    over: Over = Over.DENIES,
+    key: Key = RECENT,
+) -> Charge:
+    """So many units of an interpolated rule."""
+    return Charge(key, Plan((meter("r", *limits, charging=charging, over=over),), Kind.MOMENTS), cost)
 
 
 def met(

@@ -8,7 +8,7 @@ from importlib.resources import files
 from reputation.charges import EVIDENCE_NUMBERS, Answer, Charge, Charging, Given, Kind, Over
 from reputation.contracts import Series
 from reputation.keys import Entity, Key
-from reputation.windows import FINE_BUCKETS, MICROSECONDS, Window
+from reputation.windows import MICROSECONDS, Window
 
 _PARTS = sorted((files("reputation.store") / "lua").iterdir(), key=lambda part: part.name)
 _TEMPLATE = "\n".join(part.read_text(encoding="utf-8") for part in _PARTS if part.name.endswith(".lua"))
@@ -18,8 +18,8 @@ assert f"EVIDENCE_SIZE = {EVIDENCE_NUMBERS} " in SOURCE
 SLOTS = 16_384
 
 DECIDE, REFUND, RENEW = (f"reputon_{VERSION}_{name}" for name in ("decide", "refund", "renew"))
-SERIES, COUNTS, SAW, SKETCHES = (f"reputon_{VERSION}_{name}" for name in ("series", "counts", "saw", "sketches"))
-OFFER, BOARD, BEAT = (f"reputon_{VERSION}_{name}" for name in ("offer", "board", "beat"))
+SERIES, COUNTS, SAW, SKETCH = (f"reputon_{VERSION}_{name}" for name in ("series", "counts", "saw", "sketch"))
+OFFER, BOARD, BEAT, NOW = (f"reputon_{VERSION}_{name}" for name in ("offer", "board", "beat", "now"))
 ENTER, STRIKE, ENTRIES, PAGE, AUDIT = (
     f"reputon_{VERSION}_{name}" for name in ("enter", "strike", "entries", "page", "audit")
 )
@@ -86,7 +86,7 @@ _DECIDE_HEADS = tuple(_head(DECIDE, keys, 2 + 2 * keys) for keys in range(100))
 
 
 def _amount_of(charge: Charge) -> bytes:
-    if charge.plan.kind is Kind.RINGS:
+    if charge.plan.kind in (Kind.RINGS, Kind.MOMENTS):
         return _NUMBERS[charge.cost] if charge.cost < 1_000 else bulk(charge.cost)
     if charge.plan.kind is Kind.EVIDENCE and charge.member:
         return bulk(f"{charge.member}:{charge.cost}")
@@ -96,6 +96,11 @@ def _amount_of(charge: Charge) -> bytes:
 def token_of(text: str) -> bytes:
     """How the store remembers a token: 8 bytes of BLAKE2b; nothing for none."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=TOKEN_BYTES).digest() if text else b""
+
+
+def moment(now_us: int | None) -> Word:
+    """A moment as functions take it; without one their server's clock rules."""
+    return "" if now_us is None else now_us
 
 
 def ring_name(window: Window, scope: str = "") -> str:
@@ -196,7 +201,7 @@ def series_of(key: Key, rings: Sequence[Sequence[bytes | int]]) -> Iterator[Seri
     for name, last, *cells in rings:
         assert isinstance(name, bytes)
         scope, seconds, buckets = name.decode().rsplit(":", 2)
-        window = Window(int(seconds), fine=int(buckets) == FINE_BUCKETS)
+        window = Window(int(seconds))
         width_us = -(-window.seconds * MICROSECONDS // int(buckets))
         first = int(last) - len(cells) + 1
         counts = [int(cell) for cell in cells]

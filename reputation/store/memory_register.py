@@ -1,4 +1,4 @@
-"""The register in this process' memory: the same versions, log and answers as ``lua/7_register.lua``."""
+"""The register in this process' memory: the same versions, log and answers as ``lua/8_register.lua``."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The register on Redis or Valkey (``lua/7_register.lua``): texts under ids, in one slot of a cluster.
+"""The register on Redis or Valkey (``lua/8_register.lua``): texts under ids, in one slot of a cluster.
 
 What has changed is read in portions, and so is everything, where that is asked for, because the server does nothing
 else meanwhile: 100,000 entries at once would keep every decision waiting for 200 ms. Whoever reads everything knows it
@@ -23,12 +23,13 @@ class RedisRegister:
 
     def __init__(self, url: StoreUrl, prefix: str) -> None:
         self._url = url
+        self._prefix = prefix
         parts = ("entries", "expiry", "log", "version", "order")
         self._register_keys = [f"{prefix}:{{register}}:{part}" for part in parts]
         self._channel = f"{prefix}:{{register}}:changes"
 
     async def _ask(self, function: str, keys: Sequence[str], *arguments: functions.Word) -> Reply:
-        """What a function says about some keys of one slot."""
+        """What a function says about some keys of one slot; no mail waits for it."""
         raise NotImplementedError
 
     async def _somewhere(self) -> Address:

@@ -15,20 +15,18 @@ Bugs: a charge that a server carries out after the deadline stays until it ages 
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Sequence
 
 import hiredis
 
 from reputation.charges import Answer, Charge, Receipt, receipt_of
-from reputation.contracts import Board, Series, Sketch
 from reputation.errors import StoreError, StoreUnavailable
-from reputation.keys import Entity, Key, Metric
+from reputation.keys import Key
 from reputation.store import functions
 from reputation.store.address import Address, StoreUrl
 from reputation.store.connection import Call, Reply, packed
 from reputation.store.node import FUNCTION_MISSING, LOAD_FUNCTIONS, Node, error_of, harmless, name_of
-from reputation.store.redis_register import RedisRegister
+from reputation.store.redis_reports import RedisReports
 from reputation.store.topology import Topology, open_topology
 from reputation.windows import MICROSECONDS, Window
 
@@ -54,7 +52,7 @@ Part = tuple[int, bytes]
 """What goes to one server in one call: the slot it is about, and the command."""
 
 
-class RedisStore(RedisRegister):
+class RedisStore(RedisReports):
     """Fulfils `reputation.contracts.Store`. `url` is one of `reputation.store.address.StoreUrl`'s."""
 
     def __init__(
@@ -62,7 +60,6 @@ class RedisStore(RedisRegister):
     ) -> None:
         super().__init__(StoreUrl.parse(url), prefix)
         self._topology: Topology = open_topology(self._url)
-        self._prefix = prefix
         self._deadline_seconds = deadline_seconds
         self._turns = asyncio.Semaphore(ASKING)
         self._refund_turns = asyncio.Semaphore(REFUNDING)
@@ -110,35 +107,8 @@ class RedisStore(RedisRegister):
         _raise_any(await self._exchange(parts, self._refund_turns))
 
     async def renew(self, key: Key, members: Sequence[str], window: Window, *, now_us: int | None = None) -> int:
-        return int(await self._call(functions.RENEW, [key], _at(now_us), window.seconds * MICROSECONDS, *members))
-
-    async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
-        keys = [Key(entity, metric) for metric in Metric]
-        # Key by key: of a slot that is moving, some may be here and some there.
-        parts = [self._part(functions.SERIES, [key.spelled(self._prefix)], _at(now_us)) for key in keys]
-        replies = _raise_any(await self._sent(parts, PATIENCE_SECONDS))
-        return list(chain(*(functions.series_of(key, rings) for key, (rings,) in zip(keys, replies, strict=True))))
-
-    async def saw(self, key: Key, members: Sequence[str], *, now_us: int | None = None) -> None:
-        await self._call(functions.SAW, [key], _at(now_us), *members)
-
-    async def sketches(self, keys: Sequence[Key], *, now_us: int | None = None) -> Sequence[Sketch]:
-        reply = await self._call(functions.SKETCHES, keys, _at(now_us)) if keys else []
-        return [Sketch(key, hour, day) for key, (hour, day) in zip(keys, reply, strict=True)]
-
-    async def counts(self, keys: Sequence[Key], window: Window, *, now_us: int | None = None) -> Sequence[int]:
-        arguments = (_at(now_us), functions.ring_name(window))
-        parts = [self._part(functions.COUNTS, [key.spelled(self._prefix)], *arguments) for key in keys]
-        replies = _raise_any(await self._sent(parts, PATIENCE_SECONDS)) if parts else []
-        return [int(count) for (count,) in replies]
-
-    async def offer(self, board: Board, counts: Mapping[str, int], *, now_us: int | None = None) -> None:
-        rows: list[functions.Word] = [word for row in counts.items() for word in row]
-        await self._call(functions.OFFER, [board], _at(now_us), board.stretch_us, *rows)
-
-    async def board(self, board: Board, n: int, *, at_us: int | None = None) -> Sequence[tuple[str, int]]:
-        reply = await self._call(functions.BOARD, [board], _at(at_us), board.stretch_us, n)
-        return [(id.decode("utf-8", "replace"), int(count)) for id, count in zip(reply[::2], reply[1::2], strict=True)]
+        arguments = (functions.moment(now_us), window.seconds * MICROSECONDS, *members)
+        return int(await self._ask(functions.RENEW, [key.spelled(self._prefix)], *arguments))
 
     async def beat(self, process: str, lifetime_seconds: float) -> int:
         lifetime_us = int(lifetime_seconds * MICROSECONDS)
@@ -168,11 +138,11 @@ class RedisStore(RedisRegister):
     def _part(self, function: str, keys: Sequence[str], *arguments: functions.Word) -> "Part":
         return functions.slot_of(keys[0]), functions.command(function, keys, *arguments)
 
-    async def _call(self, function: str, keys: Sequence[Key | Board], *arguments: functions.Word) -> Reply:
-        return await self._ask(function, [key.spelled(self._prefix) for key in keys], *arguments)
+    async def _ask_each(self, function: str, keys: Sequence[str], *arguments: functions.Word) -> list[Reply]:
+        parts = [self._part(function, [key], *arguments) for key in keys]
+        return _raise_any(await self._sent(parts, PATIENCE_SECONDS))
 
     async def _ask(self, function: str, keys: Sequence[str], *arguments: functions.Word) -> Reply:
-        """What a function says about some keys of one slot; no mail waits for it."""
         (reply,) = _raise_any(await self._sent((self._part(function, keys, *arguments),), PATIENCE_SECONDS))
         return reply
 
@@ -306,10 +276,6 @@ class RedisStore(RedisRegister):
                 await elsewhere.ready(deadline)
                 return elsewhere, [part[1]]
         raise error_of(str(node.address), error)
-
-
-def _at(now_us: int | None) -> functions.Word:
-    return "" if now_us is None else now_us
 
 
 def _raise_any(replies: list[Reply]) -> list[Reply]:

@@ -10,6 +10,7 @@ from typing import Protocol
 from reputation.charges import EVIDENCE_NUMBERS, Charge, Given, Kind, Meter
 from reputation.contracts import Series
 from reputation.keys import Key
+from reputation.moments import Moments
 from reputation.score import decayed, kept_seconds
 from reputation.windows import MICROSECONDS, Ring, Window
 
@@ -57,7 +58,7 @@ class Rings:
                 wait = 0
                 if meter.limits and not state.repeated:
                     limit = meter.limits[position].count
-                    wait = ring.retry_after_us(cost, limit, now, interpolated=meter.interpolated)
+                    wait = ring.retry_after_us(cost, limit, now)
                 numbers += (ring.total, wait)
         return state, numbers
 
@@ -107,6 +108,47 @@ class Rings:
         for (scope, window), ring in self._at(now)._rings.items():
             if ring.total:
                 yield Series(key=key, scope=scope, window=window, count=ring.total, buckets=tuple(ring.series()))
+
+
+class MomentsOfOne:
+    """Units of one rule, by when they came."""
+
+    def __init__(self) -> None:
+        self.expires_us = 0
+        self.repeated = False
+        self._moments = Moments()
+        self._tokens: tuple[str, ...] = ()
+
+    def read(self, charge: Charge, token: str, now: int) -> tuple["MomentsOfOne", list[int]]:
+        self.repeated = token in self._tokens
+        numbers: list[int] = []
+        for meter in charge.plan.meters:
+            for position, window in enumerate(meter.windows):
+                wait = 0
+                if meter.limits and not self.repeated:
+                    limit = meter.limits[position].count
+                    wait = self._moments.retry_after_us(charge.cost, limit, window, now)
+                numbers += (self._moments.count(window, now), wait)
+        return self, numbers
+
+    def charge(self, charge: Charge, token: str, due: Sequence[bool], now: int, numbers: list[int]) -> bool:
+        if not due[0] or not charge.cost or self.repeated:
+            return False
+        [meter] = charge.plan.meters
+        longest = max(meter.windows)
+        self._moments.charge(charge.cost, now, longest)
+        for position in range(0, len(numbers), 2):
+            numbers[position] += charge.cost
+        if token:
+            self._tokens = (*self._tokens, token)[-MAX_TOKENS:]
+        self.expires_us = now + longest.seconds * MICROSECONDS * 11 // 10
+        return True
+
+    def refund(self, given: Given) -> bool:
+        self._tokens = tuple(token for token in self._tokens if token != given.token)
+        longest = max(window for meter in given.charge.plan.meters for window in meter.windows)
+        self._moments.refund(given.charge.cost, given.at_us, longest)
+        return not self._moments.stretches
 
 
 class Distinct:
@@ -235,6 +277,7 @@ class EvidenceSums:
 
 KINDS: dict[Kind, Callable[[], State]] = {
     Kind.RINGS: Rings,
+    Kind.MOMENTS: MomentsOfOne,
     Kind.DISTINCT: Distinct,
     Kind.LEASES: Leases,
     Kind.EVIDENCE: EvidenceSums,

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from reputation.keys import Key
+from reputation.contracts import Board
+from reputation.keys import Dimension, Key, Metric, distinct
 from reputation.store.functions import slot_of
 from reputation.store.redis_store import RedisStore
 from reputation.store.topology import Cluster
+from reputation.windows import Window
+from tests.builders import us
 from tests.cluster.conftest import OpenStore
 from tests.cluster.crowd import PATIENCE_SECONDS, Workers, become, count_of, one_of, user, users_in
 from tests.clusters import ClusterNode, ClusterServers, redis_cluster, valkey_cluster
@@ -135,6 +138,35 @@ async def test_slots_that_move_under_load_lose_and_double_nothing(cluster: Clust
     assert workers.decisions > 500
     assert {key: await count_of(store, key) for key in keys} == workers.counted
     assert all(node.connects == 1 for node in topology(store).nodes())
+
+
+async def test_boards_and_sketches_move_with_their_slots(cluster: ClusterServers, store: RedisStore) -> None:
+    """A server must know the keys of a call to send it to where they are; one made up in it would be left behind."""
+    key = Key(users_in(range(1_200, 1_201), 1)[0].entity, distinct(Dimension.IP))
+    board = Board("sender", Metric.MESSAGES, Window(300))
+    stopped, rounds, offered = False, 0, 0
+
+    async def work() -> None:
+        nonlocal rounds, offered
+        while not stopped:
+            rounds, offered = rounds + 1, offered + 1
+            await store.saw(key, [f"192.0.2.{offered % 200}"], now_us=us(0))
+            await store.offer(board, {f"user-{offered % 50}": offered}, now_us=us(0))
+            await asyncio.sleep(0.001)
+
+    task = asyncio.create_task(work())
+    for moving in (1_200, slot_of(board.spelled(store._prefix, us(0)))):
+        for _ in range(3):
+            rounds = 0
+            await become(lambda: rounds > 200)  # noqa: B023 - looked at before the next round
+            target = elsewhere(cluster, moving)
+            await asyncio.to_thread(cluster.migrate, moving, target, keys_at_once=1, pause_seconds=0.05)
+    stopped = True
+    await task
+    [sketch] = await store.sketches([key], now_us=us(0))
+    assert sketch.last_hour == pytest.approx(200, rel=0.03)
+    assert await store.board(board, 1, at_us=us(0)) == [(f"user-{offered % 50}", offered)]
+    assert len(await store.board(board, 99, at_us=us(0))) == 50
 
 
 async def test_decisions_about_several_keys_hold_together_while_their_slots_move(

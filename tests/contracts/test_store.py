@@ -6,6 +6,7 @@ buckets of six seconds: what was counted in the bucket 0..6 s leaves at 66 s.
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -171,34 +172,16 @@ async def test_one_wide_number_is_exact_beside_many_small_ones(store: Store) -> 
     assert series.count == 2**40 + 40
 
 
-# --- interpolated
-
-
-async def test_an_interpolated_limit_counts_a_bucket_that_is_leaving_for_its_part(store: Store) -> None:
-    """Four units in the bucket 1.0..1.1 s leave from 61 s on, 25 ms each; one that has half left is gone."""
-    limit = meter("r", "4/1m", interpolated=True)
-    await ask(store, 1, charge(limit, cost=4))
-    first = await ask(store, 2, charge(limit))
-    assert first.readings[0][0][0].retry_after_seconds == 61.0125 - 2
-    assert not (await ask(store, 61.0125 - ONE_MICROSECOND, charge(limit))).allowed
-    assert (await ask(store, 61.0125, charge(limit))).allowed
-    second = await ask(store, 61.0125, charge(limit))
-    assert second.readings[0][0][0].retry_after_seconds == 0.025
-    assert (await ask(store, 61.0375, charge(limit))).allowed
-
-
-async def test_an_interpolated_limit_is_as_strict_as_others_within_its_window(store: Store) -> None:
-    limit = meter("r", "4/1m", interpolated=True)
-    admitted = [at for at in range(60) if (await ask(store, at, charge(limit))).allowed]
-    assert admitted == [0, 1, 2, 3]
-
-
-async def test_interpolated_and_strict_limits_share_a_key(store: Store) -> None:
-    loose = meter("loose", "2/1m", interpolated=True, over=Over.NOTES)
-    strict = meter("strict", "2/1m", over=Over.NOTES)
-    await ask(store, 0, charge(loose, strict, cost=2))
-    readings = (await ask(store, 64, charge(loose, strict))).readings[0]
-    assert [reading.over for (reading,) in readings] == [False, True]
+async def test_many_rules_on_one_counter_are_still_counted_right(store: Store) -> None:
+    """More numbers than Lua unpacks at once (8,000): as after many changes of limits."""
+    many = charge(*(meter(f"rule-{number}", "9/24h") for number in range(400)))
+    for cost, expected in ((1, 1), (300, 301), (70_000, 70_301)):
+        asked = charge(*(replace(each, over=Over.NOTES) for each in many.plan.meters), cost=cost)
+        readings = (await ask(store, cost, asked)).readings[0]
+        assert {reading.count for (reading,) in readings} == {expected}
+    assert (await ask(store, 70_001, charge(tracked(60), meter("rule-399", "9/24h"), cost=1))).readings[0][1][
+        0
+    ].count == (70_301)
 
 
 # --- who is charged

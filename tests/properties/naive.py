@@ -1,21 +1,21 @@
 """The naive truth that the stores are held against: a list of everything that was charged, and nothing clever.
 
-A unit counts in a window for as long as its bucket is among the youngest of the ring (`reputation.windows`). Waits
+A unit counts in a window for as long as its bucket is among the youngest of the ring (`reputation.windows`). Where
+limits are interpolated it is the microsecond: a history here is too short to be inexact (`reputation.moments`). Waits
 are not calculated but searched: the first microsecond at which there is room. What a store keeps in cells and sums is
 here a list of (moment, cost), so that no mistake can be made in both alike.
 """
 
-import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from math import floor
 
 from reputation.charges import Answer, Charge, Charging, Given, Kind, Meter, Over
 from reputation.keys import Key
 from reputation.windows import MICROSECONDS, Window
 
 MAX_TOKENS = 64
+Leaves = Callable[[int, Window], int]
+"""When a unit of some moment counts no more."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Log:
         counter = self.counters.get(charge.key, Counter())
         if charge.plan.kind is Kind.LEASES:
             return counter.members.get(charge.member, 0) > now_us
-        return charge.plan.kind is Kind.RINGS and token in counter.tokens
+        return charge.plan.kind in UNITS and token in counter.tokens
 
     # Waits
 
@@ -78,7 +78,7 @@ class Log:
             assert wait == 0
             return
         limit, counter = meter.limits[number].count, self.counters.get(charge.key, Counter())
-        if charge.plan.kind is Kind.RINGS:
+        if charge.plan.kind in UNITS:
             self._check_wait_for_units(counter, charge, meter, window, limit, wait, now_us)
         elif charge.plan.kind is Kind.DISTINCT:
             length = window.seconds * MICROSECONDS
@@ -94,19 +94,15 @@ class Log:
         self, counter: Counter, charge: Charge, meter: Meter, window: Window, limit: int, wait: int, now_us: int
     ) -> None:
         units = counter.units.get((meter.scope, window), [])
-        time_us = max(now_us, counter.latest_us)
+        time_us, leaves = max(now_us, counter.latest_us), LEAVES[charge.plan.kind]
 
         def is_room(at_us: int) -> bool:
-            counted = _interpolated if meter.interpolated and at_us >= counter.latest_us else _counted
-            return counted(units, window, max(at_us, time_us)) + charge.cost <= limit
+            return _counted(units, leaves, window, max(at_us, time_us)) + charge.cost <= limit
 
-        gone_us = max((_leaves(moment, window) for moment, cost in units if cost), default=time_us)
+        gone_us = max((leaves(moment, window) for moment, cost in units if cost), default=time_us)
         if charge.cost > limit:  # never
             assert wait > 0
-        elif meter.interpolated:  # the stores calculate in floating point, which is right to the microsecond
-            first = _first(is_room, now_us, max(gone_us, now_us))
-            assert abs(now_us + wait - first) <= 1
-        elif _counted(units, window, time_us) + charge.cost <= limit:
+        elif is_room(now_us):
             assert wait == 0
         else:
             assert now_us + wait == _first(is_room, now_us, gone_us)
@@ -130,7 +126,7 @@ class Log:
             position += len(meters)
             if not due or answer.repeated >> index & 1:
                 continue
-            if charge.plan.kind is Kind.RINGS:
+            if charge.plan.kind in UNITS:
                 if charge.cost:
                     self._charge_units(charge, due, answer.token if answer.allowed else "", now_us)
                 continue
@@ -163,8 +159,9 @@ class Log:
     def count(self, charge: Charge, scope: str, window: Window, now_us: int) -> int:
         """What a window of a key holds."""
         counter = self.counters.get(charge.key, Counter())
-        if charge.plan.kind is Kind.RINGS:
-            return _counted(counter.units.get((scope, window), []), window, max(now_us, counter.latest_us))
+        if charge.plan.kind in UNITS:
+            units, leaves = counter.units.get((scope, window), []), LEAVES[charge.plan.kind]
+            return _counted(units, leaves, window, max(now_us, counter.latest_us))
         since = now_us - window.seconds * MICROSECONDS if charge.plan.kind is Kind.DISTINCT else now_us
         return sum(moment > since for moment in counter.members.values())
 
@@ -175,7 +172,7 @@ class Log:
         counter, charge = self.counters.get(given.charge.key), given.charge
         if counter is None:
             return
-        if charge.plan.kind is Kind.RINGS:
+        if charge.plan.kind in UNITS:
             self._refund_units(counter, given)
             return
         if charge.plan.kind is Kind.LEASES:
@@ -186,42 +183,50 @@ class Log:
                 counter.members[charge.member] = given.prior_us
 
     def _refund_units(self, counter: Counter, given: Given) -> None:
+        leaves = LEAVES[given.charge.plan.kind]
         for meter in given.charge.plan.meters:
             for window in meter.windows:
-                left, bucket = given.charge.cost, min(given.at_us, counter.latest_us) // window.bucket_us
                 units = counter.units.get((meter.scope, window), [])
-                for position, (moment, cost) in enumerate(units):
-                    inside = _leaves(moment, window) > counter.latest_us
-                    if inside and moment // window.bucket_us == bucket:
-                        taken = min(left, cost)
-                        units[position] = (moment, cost - taken)
-                        left -= taken
+                if given.charge.plan.kind is Kind.RINGS:
+                    bucket = min(given.at_us, counter.latest_us) // window.bucket_us
+                    there = [moment for moment, _ in units if moment // window.bucket_us == bucket]
+                else:  # of that moment, or of the last one before it
+                    longest = max(meter.windows)
+                    held = [moment for moment, cost in units if cost and leaves(moment, longest) > counter.latest_us]
+                    there = [moment for moment in held if moment <= given.at_us][-1:]
+                inside = {moment for moment in there if leaves(moment, window) > counter.latest_us}
+                _take(units, inside, given.charge.cost)
         if given.token in counter.tokens:
             counter.tokens.remove(given.token)
-        held = [_counted(units, window, counter.latest_us) for (_, window), units in counter.units.items()]
+        held = [_counted(units, leaves, window, counter.latest_us) for (_, window), units in counter.units.items()]
         if not any(held):
             del self.counters[given.charge.key]
 
 
-def _leaves(moment: int, window: Window) -> int:
+def _leaves_ring(moment: int, window: Window) -> int:
     """When a unit of that moment has left the ring."""
     return (moment // window.bucket_us + window.buckets + 1) * window.bucket_us
 
 
-def _counted(units: Sequence[tuple[int, int]], window: Window, at_us: int) -> int:
-    return sum(cost for moment, cost in units if _leaves(moment, window) > at_us)
+def _leaves_window(moment: int, window: Window) -> int:
+    return moment + window.seconds * MICROSECONDS
 
 
-def _interpolated(units: Sequence[tuple[int, int]], window: Window, at_us: int) -> int:
-    """A bucket counts for the part of its width that has not left yet, in whole units."""
-    width, buckets = window.bucket_us, collections.Counter[int]()
-    for moment, cost in units:
-        buckets[_leaves(moment, window)] += cost
-    counted = 0
-    for leaves_us, count in buckets.items():
-        gone = Fraction(width - min(width, max(0, leaves_us - at_us)), width)
-        counted += count - floor(count * gone + Fraction(1, 2))
-    return counted
+LEAVES = {Kind.RINGS: _leaves_ring, Kind.MOMENTS: _leaves_window}
+UNITS = LEAVES.keys()
+
+
+def _counted(units: Sequence[tuple[int, int]], leaves: Leaves, window: Window, at_us: int) -> int:
+    return sum(cost for moment, cost in units if leaves(moment, window) > at_us)
+
+
+def _take(units: list[tuple[int, int]], moments: Collection[int], left: int) -> None:
+    """Take so much out of units of some moments."""
+    for position, (moment, cost) in enumerate(units):
+        if moment in moments:
+            taken = min(left, cost)
+            units[position] = (moment, cost - taken)
+            left -= taken
 
 
 def _wait_until(ends: Sequence[int], limit: int, now_us: int) -> int:

@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 ENTITIES = [Entity("user", "alice"), Entity("user", "bob")]
 RINGS = [Key(entity, metric) for entity in ENTITIES for metric in (Metric.MESSAGES, Metric.BYTES)]
+MOMENTS = [Key(entity, Metric.MESSAGES, "a-rule") for entity in ENTITIES]
 MEMBERS = [Key(entity, "distinct(ip)", "a-rule") for entity in ENTITIES]
 SESSIONS = [Key(entity, Metric.CONCURRENT, "a-rule") for entity in ENTITIES]
 WINDOWS = [Window(seconds) for seconds in (60, 300, 400, 3_600, 86_400)]
@@ -63,7 +64,6 @@ def meters(draw: st.DrawFn, scope: str) -> Meter:
         limits=tuple(Limit(draw(counts), window) for window in windows) if limited else (),
         charging=draw(st.sampled_from(Charging)),
         over=draw(st.sampled_from(Over)),
-        interpolated=draw(st.booleans()),
     )
 
 
@@ -72,6 +72,14 @@ def charges_of_rings(draw: st.DrawFn) -> Charge:
     scopes = draw(st.lists(st.sampled_from(SCOPES), min_size=1, max_size=3, unique=True))
     plan = Plan(tuple(draw(meters(scope)) for scope in scopes))
     return Charge(draw(st.sampled_from(RINGS)), plan, draw(costs))
+
+
+@st.composite
+def charges_of_moments(draw: st.DrawFn) -> Charge:
+    """One rule; its windows are always the same, because it remembers as long as the longest of them."""
+    limits = [Limit(draw(counts), Window(seconds)) for seconds in (60, 3_600)]
+    meter = Meter.limited("a-rule", limits, draw(st.sampled_from(Charging)), draw(st.sampled_from(Over)))
+    return Charge(draw(st.sampled_from(MOMENTS)), Plan((meter,), Kind.MOMENTS), draw(costs))
 
 
 @st.composite
@@ -91,7 +99,7 @@ def charges_of_leases(draw: st.DrawFn) -> Charge:
 
 
 charges = st.lists(
-    st.one_of(charges_of_rings(), charges_of_rings(), charges_of_members(), charges_of_leases()),
+    st.one_of(charges_of_rings(), charges_of_moments(), charges_of_members(), charges_of_leases()),
     min_size=1,
     max_size=4,
     unique_by=lambda charge: charge.key,

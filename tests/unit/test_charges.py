@@ -5,7 +5,7 @@ import pytest
 from reputation.charges import Answer, Charge, Charging, Given, Kind, Meter, Over, Plan, receipt_of
 from reputation.score import EvidenceKind
 from reputation.windows import Limit, Reading, Window
-from tests.builders import ALICE, BOB, charge, evidence, lease, met, meter, tracked, us
+from tests.builders import ALICE, BOB, came, charge, evidence, lease, met, meter, tracked, us
 
 
 def answered(*charges: Charge, over: frozenset[str] = frozenset(), prior_us: int = 0, **more: object) -> Answer:
@@ -22,23 +22,24 @@ def answered(*charges: Charge, over: frozenset[str] = frozenset(), prior_us: int
 # --- plans
 
 
-def test_a_plan_names_its_kind_then_scope_over_charging_accuracy_and_every_window() -> None:
+def test_a_plan_names_its_kind_then_scope_over_charging_and_every_window() -> None:
     plan = Plan(
         (
             tracked(60, 86_400),
             meter("r", "5/1m", "100/400s", charging=Charging.ALWAYS, over=Over.SKIPS),
-            meter("peek", "1/1s", charging=Charging.NEVER, interpolated=True),
+            meter("peek", "1/1s", charging=Charging.NEVER),
         )
     )
-    assert plan.text == "r|;n;a;=;60:10:0,86400:24:0|r;s;+;=;60:10:5,400:12:100|peek;d;-;~;1:600:1"
+    assert plan.text == "r|;n;a;60:10:0,86400:24:0|r;s;+;60:10:5,400:12:100|peek;d;-;1:10:1"
     assert (plan.size, plan.own, plan.scoped) == (10, 2, True)
 
 
 @pytest.mark.parametrize(
     ("plan", "text", "size"),
     [
-        (met("m", "5/1h").plan, "d|r;d;a;=;3600:12:5", 3),
-        (lease("m", 7).plan, "c|r;d;a;=;60:10:7", 2),
+        (met("m", "5/1h").plan, "d|r;d;a;3600:12:5", 3),
+        (lease("m", 7).plan, "c|r;d;a;60:10:7", 2),
+        (came("5/1m", "9/1h").plan, "m|r;d;a;60:10:5,3600:12:9", 4),
         (evidence().plan, "e", 18),
         (Plan(), "r", 0),
     ],

@@ -1,6 +1,7 @@
 """Rules: what they ask of the store, and what the store's answer means."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -240,9 +241,13 @@ def test_a_rule_on_sessions_takes_a_lease_for_the_session() -> None:
 
 
 @pytest.mark.parametrize("accuracy", Accuracy)
-def test_a_rule_says_how_accurate_its_meter_is(accuracy: Accuracy) -> None:
+def test_an_interpolated_rule_has_a_key_of_its_own(accuracy: Accuracy) -> None:
     [charge] = charges_for(policy_of(rule(accuracy=accuracy)), mail())
-    assert charge.plan.meters[0].interpolated is (accuracy is Accuracy.INTERPOLATED)
+    entity = Entity("sender", "alice@example.com")
+    assert (charge.plan.kind, charge.key) == {
+        Accuracy.STRICT: (Kind.RINGS, Key(entity, Metric.MESSAGES)),
+        Accuracy.INTERPOLATED: (Kind.MOMENTS, Key(entity, Metric.MESSAGES, "sender-messages")),
+    }[accuracy]
     assert rule().accuracy is Accuracy.STRICT
 
 
@@ -283,6 +288,35 @@ def test_a_rule_on_something_learned_only_reads_and_its_outcome_charges() -> Non
         counted.plan.meters[0].scope,
         counted.plan.meters[0].windows,
     )
+
+
+def test_an_interpolated_rule_on_something_learned_is_charged_where_it_is_read() -> None:
+    learned = rule(
+        "harvest",
+        key=(Dimension.IP,),
+        count=Metric.INVALID_RECIPIENTS,
+        limits=("5/1h",),
+        accuracy=Accuracy.INTERPOLATED,
+    )
+    policy = policy_of(learned)
+    [judged] = charges_for(policy, mail())
+    [counted] = policy.charges_of_outcome(OutcomeKind.UNKNOWN_RECIPIENT, entities_of(mail(), Spelling()))
+    assert judged.key == counted.key == Key(Entity("ip", "192.0.2.1"), Metric.INVALID_RECIPIENTS, "harvest")
+    assert (judged.plan.kind, counted.plan.kind) == (Kind.MOMENTS, Kind.MOMENTS)
+    assert counted.plan.meters[0].charging is Charging.ALWAYS
+
+
+def test_an_interpolated_rule_costs_what_a_strict_one_costs() -> None:
+    octets = rule("octets", data("bob@example.net"), count=Metric.BYTES, accuracy=Accuracy.INTERPOLATED)
+    [charge] = charges_for(policy_of(octets), data("bob@example.net", message_bytes=2_000))
+    assert charge.cost == 2_000
+
+
+def test_more_windows_than_a_counter_has_room_for_are_refused() -> None:
+    many = [rule(f"rule-{number}", limits=("9/24h", "9/48h")) for number in range(100)]
+    with pytest.raises(ConfigError, match="sender messages: too many windows in one counter"):
+        policy_of(*many)
+    policy_of(*(replace(each, accuracy=Accuracy.INTERPOLATED) for each in many))
 
 
 def test_an_outcome_counts_against_who_sent_and_never_against_who_received() -> None:

@@ -7,26 +7,26 @@
 -- Each key is of one kind, which the first letter of its plan says:
 --
 --   r  rings     all windows of one metric of one entity (2_rings.lua)
---   d  distinct  members by the time they were last seen, for one rule (3_sets.lua)
---   c  leases    members by the time their lease ends, for one rule (3_sets.lua)
---   e  evidence  decayed sums of good and bad outcomes (4_evidence.lua)
+--   m  moments   when the units of one rule came, for interpolated limits (3_moments.lua)
+--   d  distinct  members by the time they were last seen, for one rule (4_sets.lua)
+--   c  leases    members by the time their lease ends, for one rule (4_sets.lua)
+--   e  evidence  decayed sums of good and bad outcomes (5_evidence.lua)
 --
 -- A plan is the text of what a caller wants with a key:
 --
---     kind|scope;over;charging;accuracy;window:buckets:limit[,window:...][|scope;...]
+--     kind|scope;over;charging;window:buckets:limit[,window:...][|scope;...]
 --       over      d denies    s skips          n notes      (reputation/charges.py)
 --       charging  a accepted  + always         - never
---       accuracy  = strict    ~ interpolated                (reputation/windows.py)
---       window    in seconds, cut into so many buckets
+--       window    in seconds; of rings, cut into so many buckets
 --       limit     0 for none
 --
 -- Plans repeat from call to call, so their parsed form is kept in this library's memory.
--- With each plan comes an amount: the cost for rings, the member for d and c, "POSITION:WEIGHT" or "" for evidence.
+-- With each plan comes an amount: the cost for r and m, the member for d and c, "POSITION:WEIGHT" or "" for evidence.
 
 -- The kinds of keys. Each has
 --   read(seen, now, reply, slot)              write the numbers of the key from `slot` on, note which meters are over
 --   charge(seen, allowed, now, reply, slot)   charge what is due, and bring the numbers up to date
---   refund(key, plan, amount, charged_at, prior, token)   give back; how much was
+--   refund(key, plan, amount, charged_at, prior, token)   give back; how much was given
 --   extra                                     how many numbers there are besides count and wait of each window
 -- `seen` has key, plan, amount and token, and takes over[m], denies and repeated.
 local kinds = {}
@@ -57,8 +57,8 @@ local function plan_of(text)
     return plan
   end
   plan = { kind = string.sub(text, 1, 1), longest = 0, size = 0, fits = {} }
-  for scope, over, charging, accuracy, rings in string.gmatch(string.sub(text, 3) .. '|', '([^;|]*);(.);(.);(.);([^|]*)|') do
-    local meter = { over = over, charging = charging, interpolated = accuracy == '~' }
+  for scope, over, charging, rings in string.gmatch(string.sub(text, 3) .. '|', '([^;|]*);(.);(.);([^|]*)|') do
+    local meter = { over = over, charging = charging }
     for window, buckets, limit in string.gmatch(rings, '(%d+):(%d+):(%d+)') do
       meter[#meter + 1] = {
         name = scope .. ':' .. window .. ':' .. buckets,

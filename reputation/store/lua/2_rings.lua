@@ -14,6 +14,7 @@
 local NOTHING = { text = '', named = {}, count = 0, longest = 0 } -- the layout of no key
 local TOKEN_BYTES = 8
 local MAX_TOKENS = 64
+local MAX_UNPACKED = 4000
 
 local BYTES = { B = 1, H = 2, I = 4, d = 8 }
 local FORMATS = { H = 'I2', I = 'I4', d = 'd' }
@@ -27,6 +28,31 @@ local function format_of(layout, letter)
   return format
 end
 
+-- More numbers than Lua's stack has room for: after many changes of a rule's windows.
+local function numbers_in_pieces(raw, from, layout, letter)
+  local state, width = {}, BYTES[letter]
+  for first = 1, layout.count, MAX_UNPACKED do
+    local last = math.min(layout.count, first + MAX_UNPACKED - 1)
+    local at = from + (first - 1) * width
+    local piece = letter == 'B' and { string.byte(raw, at, at + last - first) }
+      or { struct.unpack('<' .. string.rep(FORMATS[letter], last - first + 1), raw, at) }
+    for i = first, last do
+      state[i] = piece[i - first + 1]
+    end
+  end
+  return state
+end
+
+local function packed_in_pieces(state, layout, letter)
+  local pieces = {}
+  for first = 1, layout.count, MAX_UNPACKED do
+    local last = math.min(layout.count, first + MAX_UNPACKED - 1)
+    pieces[#pieces + 1] = letter == 'B' and string.char(unpack(state, first, last))
+      or struct.pack('<' .. string.rep(FORMATS[letter], last - first + 1), unpack(state, first, last))
+  end
+  return table.concat(pieces)
+end
+
 -- The numbers of a key as an array, and beside it layout, time and tokens.
 local function decoded(raw)
   local letter, stop = string.sub(raw, 1, 1), string.find(raw, '\0', 2, true)
@@ -34,6 +60,9 @@ local function decoded(raw)
   local to = stop + 8 + layout.count * BYTES[letter]
   local time = struct.unpack('<d', raw, stop + 1)
   local tokens = #raw > to and string.sub(raw, to + 1) or ''
+  if layout.count > MAX_UNPACKED then
+    return numbers_in_pieces(raw, stop + 9, layout, letter), layout, time, tokens
+  end
   if letter == 'B' then
     return { string.byte(raw, stop + 9, to) }, layout, time, tokens
   end
@@ -48,10 +77,14 @@ local function encoded(state, layout, time, tokens)
       most = total
     end
   end
-  if most < 256 then
+  if most >= 256 then
+    letter = most < 65536 and 'H' or most < 4294967296 and 'I' or 'd'
+  end
+  if layout.count > MAX_UNPACKED then
+    numbers = packed_in_pieces(state, layout, letter)
+  elseif letter == 'B' then
     numbers = string.char(unpack(state, 1, layout.count))
   else
-    letter = most < 65536 and 'H' or most < 4294967296 and 'I' or 'd'
     numbers = struct.pack(format_of(layout, letter), unpack(state, 1, layout.count))
   end
   local head = layout.heads[letter]
@@ -148,28 +181,22 @@ local function load(seen, now)
   seen.state, seen.layout, seen.time, seen.tokens, seen.rings = state, layout, time, tokens, rings
 end
 
--- Microseconds until so many units too many have left a ring; 0 when the interpolated count has room now.
--- Interpolated: a bucket that is leaving counts for the part that is still inside the window, in whole units.
-local function retry_after(seen, ring, excess, interpolated, now)
+-- Microseconds until so many units too many have left a ring.
+local function retry_after(seen, ring, excess, now)
   local state, size, width = seen.state, ring.size, ring.width
   local last = (seen.time - seen.time % width) / width
-  local last_filled, share = last, 1
+  local last_filled = last
   for bucket = last - size + 1, last do
     local count = state[ring.first + bucket % size]
     if count > 0 then
       last_filled = bucket
-      if excess <= count then
-        share = interpolated and (excess - 0.5) / count or 1
+      excess = excess - count
+      if excess <= 0 then
         break
       end
-      excess = excess - count
     end
   end
-  local wait = math.ceil((last_filled + size - 1 + share) * width) - now
-  if interpolated and wait <= 0 then
-    return 0
-  end
-  return math.max(1, wait)
+  return math.max(1, (last_filled + size) * width - now)
 end
 
 local function is_known(tokens, token)
@@ -181,6 +208,11 @@ local function is_known(tokens, token)
     at = string.find(tokens, token, at + 1, true)
   end
   return false
+end
+
+local function without(tokens, token)
+  local at = token ~= '' and is_known(tokens, token)
+  return at and string.sub(tokens, 1, at - 1) .. string.sub(tokens, at + TOKEN_BYTES) or tokens
 end
 
 kinds.r = {
@@ -200,9 +232,8 @@ kinds.r = {
         local total = state[ring.total]
         reply[slot] = total
         if limit > 0 and total + cost > limit and not seen.repeated then
-          local wait = retry_after(seen, ring, total + cost - limit, meter.interpolated, now)
-          reply[slot + 1] = wait
-          over = over or wait > 0
+          reply[slot + 1] = retry_after(seen, ring, total + cost - limit, now)
+          over = true
         end
         slot = slot + 2
       end
@@ -261,10 +292,7 @@ kinds.r = {
     for r = 1, #layout do
       left = left + state[layout[r].total]
     end
-    local at = token ~= '' and is_known(tokens, token)
-    if at then
-      tokens = string.sub(tokens, 1, at - 1) .. string.sub(tokens, at + TOKEN_BYTES)
-    end
+    tokens = without(tokens, token)
     if left > 0 then
       redis.call('SET', key, encoded(state, layout, time, tokens), 'KEEPTTL')
     else -- or whoever begins messages and gives them up would fill the store for nothing

@@ -35,7 +35,7 @@ def test_a_decision_has_its_keys_first_then_time_and_token_then_plan_and_amount_
     words = words_of(functions.decide_command(charges, "rp", "", 17))
     assert words == encoded(
         *("FCALL", functions.DECIDE, 2, ALICE_KEY, BOB_KEY, 17, ""),
-        *("r|;n;a;=;60:10:0", 2, "r|r;d;a;=;60:10:5", 3_000),
+        *("r|;n;a;60:10:0", 2, "r|r;d;a;60:10:5", 3_000),
     )
 
 
@@ -82,8 +82,8 @@ def test_a_refund_has_time_plan_amount_prior_and_token_of_each_key() -> None:
     receipt = (Given(charge(tracked(60), cost=2), 17, 0, "t"), Given(met("m", "5/1m"), 18, 9))
     assert words_of(functions.refund_command(receipt, "rp")) == [
         *encoded("FCALL", functions.REFUND, 2, ALICE_KEY, receipt[1].charge.key.spelled("rp")),
-        *(*encoded(17, "r|;n;a;=;60:10:0", 2, 0), functions.token_of("t")),
-        *encoded(18, "d|r;d;a;=;60:10:5", "m", 9, ""),
+        *(*encoded(17, "r|;n;a;60:10:0", 2, 0), functions.token_of("t")),
+        *encoded(18, "d|r;d;a;60:10:5", "m", 9, ""),
     ]
 
 
@@ -167,7 +167,7 @@ def test_names_carry_the_version_so_that_releases_live_side_by_side() -> None:
     assert functions.SOURCE.startswith(f"#!lua name=reputon_{functions.VERSION}\n")
     called = {
         *(functions.DECIDE, functions.REFUND, functions.RENEW, functions.SERIES, functions.COUNTS, functions.SAW),
-        *(functions.SKETCHES, functions.OFFER, functions.BOARD, functions.BEAT),
+        *(functions.SKETCH, functions.OFFER, functions.BOARD, functions.BEAT, functions.NOW),
         *(functions.ENTER, functions.STRIKE, functions.ENTRIES, functions.AUDIT),
     }
     for name in called:

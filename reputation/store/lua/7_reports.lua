@@ -1,6 +1,6 @@
--- Series, sketches, leaderboards, live processes: what is asked and told off the decision path.
+-- Series, sketches, leaderboards, live processes: what is asked and told off the decision path. The keys of stretches of
+-- time are named by the caller, after asking for `now`: a cluster must know them to move them.
 
-local HOUR_US = 3600 * 1000000
 local SKETCH_SECONDS = 26 * 3600
 local BOARD_SIZE = 1000
 local BOARD_SECONDS = 49 * 3600
@@ -49,72 +49,38 @@ local function counts(keys, args)
   return reply
 end
 
--- A sketch is a HyperLogLog an hour, under KEY:hour.
-local function hour_key(key, hour)
-  return key .. ':' .. integer(hour)
-end
-
--- KEYS   a sketch
--- ARGV   now in microseconds or '', members ...
+-- KEYS   the sketch of an hour, a HyperLogLog
+-- ARGV   members ...
 -- reply  1 when the estimate has changed
 local function saw(keys, args)
-  local key = hour_key(keys[1], math.floor((tonumber(args[1]) or server_now()) / HOUR_US))
-  local changed = redis.call('PFADD', key, unpack(args, 2))
-  redis.call('EXPIRE', key, SKETCH_SECONDS, 'NX')
+  local changed = redis.call('PFADD', keys[1], unpack(args))
+  redis.call('EXPIRE', keys[1], SKETCH_SECONDS, 'NX')
   return changed
 end
 
--- KEYS   sketches, on a cluster of one slot
--- ARGV   now in microseconds or ''
--- reply  per key: { members of the last hour or two, members of the last day }
-local function sketches(keys, args)
-  local hour, reply = math.floor((tonumber(args[1]) or server_now()) / HOUR_US), {}
-  for k, key in ipairs(keys) do
-    local hours = {}
-    for back = 0, 24 do
-      hours[back + 1] = hour_key(key, hour - back)
-    end
-    reply[k] = { redis.call('PFCOUNT', hours[1], hours[2]), redis.call('PFCOUNT', unpack(hours)) }
-  end
-  return reply
+-- KEYS   the sketches of the last 25 hours, latest first
+-- reply  { members of the last hour or two, members of the last day }
+local function sketch(keys)
+  return { redis.call('PFCOUNT', keys[1], keys[2]), redis.call('PFCOUNT', unpack(keys)) }
 end
 
--- The leaderboard of a stretch of time: KEY:number.
-local function board_key(key, at, stretch_us)
-  return key .. ':' .. integer(math.floor(at / stretch_us))
-end
-
--- KEYS   a leaderboard
--- ARGV   now in microseconds or '', how long a stretch is in microseconds, then id and count of each candidate
+-- KEYS   the leaderboard of a stretch of time
+-- ARGV   id and count of each candidate
 -- reply  how many are on the board now; each stands there with the most that it had
 local function offer(keys, args)
-  local key = board_key(keys[1], tonumber(args[1]) or server_now(), tonumber(args[2]))
-  for i = 3, #args, 2 do
-    redis.call('ZADD', key, 'GT', args[i + 1], args[i])
+  for i = 1, #args, 2 do
+    redis.call('ZADD', keys[1], 'GT', args[i + 1], args[i])
   end
-  redis.call('ZREMRANGEBYRANK', key, 0, -BOARD_SIZE - 1)
-  redis.call('EXPIRE', key, BOARD_SECONDS)
-  return redis.call('ZCARD', key)
+  redis.call('ZREMRANGEBYRANK', keys[1], 0, -BOARD_SIZE - 1)
+  redis.call('EXPIRE', keys[1], BOARD_SECONDS)
+  return redis.call('ZCARD', keys[1])
 end
 
--- KEYS   a leaderboard
--- ARGV   the moment in microseconds or '' for now, how long a stretch is, how many are wanted
--- reply  id and count, the most first: of the moment's stretch, and for now of the one before, too
+-- KEYS   the leaderboard of a stretch of time
+-- ARGV   how many are wanted
+-- reply  id and count, the most first
 local function board(keys, args)
-  local at, stretch = tonumber(args[1]), tonumber(args[2])
-  local now, reply, seen = at or server_now(), {}, {}
-  for back = 0, at and 0 or 1 do
-    local key = board_key(keys[1], now - back * stretch, stretch)
-    local rows = redis.call('ZREVRANGE', key, 0, args[3] - 1, 'WITHSCORES')
-    for i = 1, #rows, 2 do
-      if not seen[rows[i]] then
-        seen[rows[i]] = true
-        reply[#reply + 1] = rows[i]
-        reply[#reply + 1] = tonumber(rows[i + 1])
-      end
-    end
-  end
-  return reply
+  return redis.call('ZREVRANGE', keys[1], 0, args[1] - 1, 'WITHSCORES')
 end
 
 -- KEYS   the list of live processes
@@ -129,4 +95,10 @@ local function beat(keys, args)
     redis.call('PEXPIRE', keys[1], math.ceil(life / 1000), 'GT') -- others may live longer
   end
   return redis.call('ZCARD', keys[1])
+end
+
+-- KEYS   any, to say which server is asked
+-- reply  the server's clock in microseconds
+local function now()
+  return server_now()
 end

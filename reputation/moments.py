@@ -1,0 +1,124 @@
+"""Interpolated limits: how "100 messages in any hour" is counted all but exactly.
+
+The idea
+--------
+What came is kept as **stretches**, each with the moment of its first unit, that of its last, and how many there are.
+The units between the two are taken to have come evenly::
+
+    units        |  | |                ||||| | |
+    stretches    [2 ] [1]              [   7   ]
+                                      first   last
+
+A new unit joins the youngest stretch where that loses nothing: two units are a stretch with two ends. So the moments
+of the last 512 units at least, and of the last 1024 that came one by one, are known to the microsecond, and a limit up
+to that is as good as a list of all moments. When there are more stretches than `MAX_STRETCHES`, the two neighbours
+that together are the shortest become one. A rolling window ``(now - W, now]`` that begins inside a stretch counts the
+part of it that is left, which is the only thing that can be wrong: by some units out of hundreds, in either direction.
+
+One list serves all windows of a rule. It takes some 12 bytes for two units, so whoever sends little takes little;
+`reputation.windows` takes the same few bytes for anybody, which is why strict limits are the usual ones.
+
+The clock may go back: what comes then is counted at the latest moment that there was.
+
+`Moments` is the reference; ``store/lua/3_moments.lua`` does the same arithmetic inside the store, in the same order, so
+that both round alike.
+
+Source: an exponential histogram (Datar, Gionis, Indyk, Motwani, 2002) merges old buckets by their counts, to bound the
+error of a count; this one merges by length, because what decides here is when units leave.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from reputation.windows import MICROSECONDS, Window
+
+MAX_STRETCHES = 512
+
+Stretch = tuple[int, int, int]
+"""Moments of the first and of the last unit in microseconds, and how many there are."""
+
+
+class Moments:
+    """When the units of one rule about one entity came."""
+
+    __slots__ = ("latest", "stretches")
+
+    def __init__(self) -> None:
+        self.latest = 0
+        """When something was charged last."""
+        self.stretches: list[Stretch] = []
+        """Oldest first."""
+
+    def count(self, window: Window, now_us: int) -> int:
+        """Units in the window."""
+        return sum(inside for _, inside in self._inside(window, now_us))
+
+    def retry_after_us(self, cost: int, limit: int, window: Window, now_us: int) -> int:
+        """Microseconds until `cost` more fits under `limit`; 0 when it fits now.
+
+        A cost above the limit never fits; the answer is then the time until the window is empty.
+        """
+        held = list(self._inside(window, now_us))
+        excess = sum(inside for _, inside in held) + cost - limit
+        if excess <= 0:
+            return 0
+        leaves = max(now_us, self.latest)
+        for (first, last, count), inside in reversed(held):
+            leaves = _moment((first, last, count), count - inside + min(excess, inside) - 1)
+            excess -= inside
+            if excess <= 0:
+                break
+        return leaves + window.seconds * MICROSECONDS - now_us
+
+    def charge(self, cost: int, now_us: int, longest: Window) -> None:
+        """Add units, and forget those that have left the longest window."""
+        self.latest = max(now_us, self.latest)
+        self._forget(longest)
+        first, last, count = self.stretches[-1] if self.stretches else (0, 0, 0)
+        if (count == 1 and cost == 1) or (count and first == last == self.latest):
+            self.stretches[-1] = (first, self.latest, count + cost)
+        else:
+            self.stretches.append((self.latest, self.latest, cost))
+        if len(self.stretches) > MAX_STRETCHES:
+            self._merge()
+
+    def refund(self, cost: int, charged_at_us: int, longest: Window) -> None:
+        """Take back what was charged then, if that stretch is still there."""
+        self._forget(longest)
+        for position in range(len(self.stretches) - 1, -1, -1):
+            first, last, count = self.stretches[position]
+            if first > charged_at_us:
+                continue
+            left = count - min(cost, 1 if count == 2 and first < last else count)
+            if left == 1:  # of two it is the other one
+                first = last = first if charged_at_us >= last else last
+            self.stretches[position : position + 1] = [(first, last, left)] if left else []
+            return
+
+    def _forget(self, longest: Window) -> None:
+        since = self.latest - longest.seconds * MICROSECONDS
+        self.stretches = [stretch for stretch in self.stretches if stretch[1] > since]
+
+    def _inside(self, window: Window, now_us: int) -> Iterator[tuple[Stretch, int]]:
+        """The stretches that reach into the window, and how many units of each are in it, youngest first."""
+        since = max(now_us, self.latest) - window.seconds * MICROSECONDS
+        for first, last, count in reversed(self.stretches):
+            if last <= since:
+                return
+            gone = 0 if first > since else math.floor((since - first) / (last - first) * (count - 1)) + 1
+            yield (first, last, count), count - gone
+
+    def _merge(self) -> None:
+        """Make one of the two neighbours that are the shortest together; of equal ones, the oldest."""
+        stretches = self.stretches
+        lengths = [later[1] - sooner[0] for sooner, later in pairwise(stretches)]
+        at = lengths.index(min(lengths))
+        (first, _, count), (_, last, more) = stretches[at : at + 2]
+        stretches[at : at + 2] = [(first, last, count + more)]
+
+
+def _moment(stretch: Stretch, index: int) -> int:
+    """When a unit of a stretch came, the first being number 0."""
+    first, last, count = stretch
+    return last if count == 1 else first + math.ceil(index / (count - 1) * (last - first))
