@@ -2,8 +2,8 @@
 
 Method: senders who send in bursts, near their limit or beyond it, are counted by `reputation.windows.Ring`, and by
 `reputation.moments.Moments` for interpolated limits (the store does the same arithmetic in Lua, and tests hold them
-together). Beside it runs a plain list of the moments of what
-*this counter* admitted. A decision is wrong when the exact sliding window, over that list, would have said otherwise:
+together). Beside it runs a plain list of the moments of what *this counter* admitted.
+A decision is wrong when the exact sliding window, over that list, would have said otherwise:
 a **false allow** when it has no room, a **false denial** when it has. A smaller part of the same senders is replayed
 on a real server through `RedisStore`, with explicit times, and counted alike.
 
@@ -18,12 +18,15 @@ The senders, each against five limits from 20/1m to 1000/24h, at 50 % to 130 % o
 ``interpolated_wrong_share`` is over all decisions of all senders. Beside it stand the shares of each kind of sender,
 and of senders by how much they want to send. Once this counter has refused somebody whom the log would have admitted,
 the next try meets the same difference: whoever keeps trying is counted each time.
+
+Interpolated limits are exact up to a thousand messages, and so they are here. ``interpolated_wrong_share_beyond`` is
+the same for a limit that is far above that.
 """
 
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -36,6 +39,8 @@ from reputation.windows import MICROSECONDS, Limit, Ring
 from tests.servers import valkey_server
 
 LIMITS = tuple(map(Limit.parse, ("20/1m", "50/5m", "100/1h", "500/1h", "1000/24h")))
+BEYOND = Limit.parse("5000/24h")
+"""Above what interpolated limits count exactly."""
 WINDOWS_LONG = 12
 """How long each sender is watched, in windows of its limit."""
 LOADS = (0.5, 1.3)
@@ -254,12 +259,12 @@ class Case:
     tally: Tally
 
 
-def cases(senders: int, limits: tuple[Limit, ...]) -> Iterator[Case]:
+def cases(senders: int, limits: tuple[Limit, ...], accuracies: Sequence[bool] = (False, True)) -> Iterator[Case]:
     """So many senders of each kind and limit, each counted strictly and interpolated."""
     for kind in KINDS:
         for limit in limits:
             for seed in range(senders):
-                for interpolated in (False, True):
+                for interpolated in accuracies:
                     sender = Sender(kind, limit, seed)
                     yield Case(kind, sender.load, interpolated, by_reference(sender, limit, interpolated=interpolated))
 
@@ -279,6 +284,8 @@ def measure(report: Report) -> None:
     report.add("interpolated_wrong_share", interpolated.wrong_share, "of all decisions", at_most(0.005))
     false_allows = interpolated.false_allows / interpolated.decisions
     report.add("interpolated_false_allows_share", false_allows, "of all decisions")
+    beyond = list(cases(1, (Limit.parse("1500/5m"),) if report.quick else (BEYOND,), (True,)))
+    _share(report, "interpolated_wrong_share_beyond", beyond)
     for name, accuracy in (("strict", False), ("interpolated", True)):
         mine = [case for case in found if case.interpolated is accuracy]
         for kind in KINDS:

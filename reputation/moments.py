@@ -11,11 +11,12 @@ The units between the two are taken to have come evenly::
 
 A new unit joins the youngest stretch where that loses nothing: two units are a stretch with two ends. So the moments
 of the last 512 units at least, and of the last 1024 that came one by one, are known to the microsecond, and a limit up
-to that is as good as a list of all moments. When there are more stretches than `MAX_STRETCHES`, the two neighbours
-that together are the shortest become one. A rolling window ``(now - W, now]`` that begins inside a stretch counts the
-part of it that is left, which is the only thing that can be wrong: by some units out of hundreds, in either direction.
+to that is as good as a list of all moments. When there are many more stretches than that (`MERGED_AT_ONCE`), the
+neighbours that together are the shortest become one. A rolling window ``(now - W, now]`` that begins inside a stretch
+counts the part of it that is left, which is the only thing that can be wrong: by some units out of hundreds, in either
+direction.
 
-One list serves all windows of a rule. It takes some 12 bytes for two units, so whoever sends little takes little;
+One list serves all windows of a rule. It takes 20 bytes for two units, so whoever sends little takes little;
 `reputation.windows` takes the same few bytes for anybody, which is why strict limits are the usual ones.
 
 The clock may go back: what comes then is counted at the latest moment that there was.
@@ -33,7 +34,9 @@ from itertools import pairwise
 
 from reputation.windows import MICROSECONDS, Window
 
-MAX_STRETCHES = 512
+KEPT_STRETCHES = 512
+MERGED_AT_ONCE = 64
+"""Mergers are made together, because each looks at all stretches."""
 
 Stretch = tuple[int, int, int]
 """Moments of the first and of the last unit in microseconds, and how many there are."""
@@ -80,7 +83,7 @@ class Moments:
             self.stretches[-1] = (first, self.latest, count + cost)
         else:
             self.stretches.append((self.latest, self.latest, cost))
-        if len(self.stretches) > MAX_STRETCHES:
+        if len(self.stretches) > KEPT_STRETCHES + MERGED_AT_ONCE:
             self._merge()
 
     def refund(self, cost: int, charged_at_us: int, longest: Window) -> None:
@@ -110,12 +113,18 @@ class Moments:
             yield (first, last, count), count - gone
 
     def _merge(self) -> None:
-        """Make one of the two neighbours that are the shortest together; of equal ones, the oldest."""
-        stretches = self.stretches
-        lengths = [later[1] - sooner[0] for sooner, later in pairwise(stretches)]
-        at = lengths.index(min(lengths))
-        (first, _, count), (_, last, more) = stretches[at : at + 2]
-        stretches[at : at + 2] = [(first, last, count + more)]
+        """Make one of two neighbours, for those that are the shortest together; nobody is merged twice."""
+        shortest = sorted(later[1] - sooner[0] for sooner, later in pairwise(self.stretches))[MERGED_AT_ONCE - 1]
+        merged: list[Stretch] = []
+        left, fresh = MERGED_AT_ONCE, False
+        for first, last, count in self.stretches:
+            if fresh and left and last - merged[-1][0] <= shortest:
+                merged[-1] = (merged[-1][0], last, merged[-1][2] + count)
+                left, fresh = left - 1, False
+            else:
+                merged.append((first, last, count))
+                fresh = True
+        self.stretches = merged
 
 
 def _moment(stretch: Stretch, index: int) -> int:

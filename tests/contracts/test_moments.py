@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from reputation.charges import Charging, Over, receipt_of
+from reputation.charges import Charging, Over, Receipt, receipt_of
 from reputation.contracts import Store
-from reputation.moments import MAX_STRETCHES, Moments
+from reputation.moments import KEPT_STRETCHES, Moments
 from reputation.windows import Window
 from tests.builders import RECENT, came, charge, tracked, us
 from tests.contracts.asking import ONE_MICROSECOND, ask, give_back
@@ -88,14 +88,19 @@ async def test_a_clock_that_goes_back_counts_at_the_latest_moment(store: Store) 
 @pytest.mark.parametrize("cost", [1, 3])
 async def test_more_than_is_kept_apart_is_counted_as_the_reference_counts_it(store: Store, cost: int) -> None:
     """Twice as many stretches as are kept, in bursts: what has become one is still right in number."""
-    random, reference, at = Random(5), Moments(), 0.0
-    hour = Window(HOUR)
+    random, reference, at, hour = Random(5), Moments(), 0.0, Window(HOUR)
+    receipts: list[Receipt] = []
     many = came("999999/1h", cost=cost)
-    for _ in range(4 * MAX_STRETCHES if cost == 1 else 2 * MAX_STRETCHES):
+    for _ in range(5 * KEPT_STRETCHES if cost == 1 else 2 * KEPT_STRETCHES):
         at += random.choice([0.000_1, 0.5, 5.0])
-        await ask(store, at, many)
+        answer = await ask(store, at, many)
         reference.charge(cost, us(at), hour)
-    assert len(reference.stretches) == MAX_STRETCHES
+        if random.random() < 0.2:
+            given = random.choice([receipt_of(answer), *receipts])
+            await give_back(store, given)
+            reference.refund(cost, given[0].at_us, hour)
+        receipts.append(receipt_of(answer))
+    assert sum(count for _, _, count in reference.stretches) > 3 * len(reference.stretches), "many have become one"
     for later in range(0, HOUR, 100):
         asked = came("40/1h", charging=Charging.NEVER)
         [[[reading]]] = (await ask(store, at + later, asked)).readings

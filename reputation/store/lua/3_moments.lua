@@ -1,115 +1,184 @@
 -- Moments: when the units of one rule came, for limits that are interpolated. reputation/moments.py explains the
 -- arithmetic and is the reference for it. There is one meter: each rule has a key of its own.
 --
--- A key holds a MessagePack array: tokens as those of rings, the time of the last charge in microseconds, then of each
--- stretch, oldest first, the microseconds from the end of the one before to its first unit, those from there to its last
--- unit, and how many units it has.
+-- A key holds a string, of which a decision reads only a few places:
+--
+--     latest      the time of the last charge in microseconds
+--     before      how many units there were before the first stretch; what there were ever is counted on and on
+--     tokens      a byte that says how many, then 8 bytes each
+--     stretches   oldest first, 20 bytes each: its last moment, how long it is, how many units there were up to its end
 
-local MAX_STRETCHES = 512
+local KEPT_STRETCHES = 512
+local MERGED_AT_ONCE = 64
 
--- What is kept under a key: first, last, count of its n stretches as arrays, the latest time, tokens.
+local STRETCH, STRETCH_BYTES = '<I7I6I7', 20
+
+-- What is kept under a key, as positions in its string.
 local function moments_of(key)
-  local kept, raw = { first = {}, last = {}, count = {}, n = 0, latest = 0, tokens = '' }, redis.call('GET', key)
-  if raw then
-    local packed, first, last, count, n, at = cmsgpack.unpack(raw), kept.first, kept.last, kept.count, 0, 0
-    for i = 3, #packed, 3 do
-      n = n + 1
-      first[n] = at + packed[i]
-      at = first[n] + packed[i + 1]
-      last[n], count[n] = at, packed[i + 2]
+  local raw = redis.call('GET', key)
+  if not raw then
+    return { raw = '', latest = 0, before = 0, tokens = '', from = 1, n = 0 }
+  end
+  local latest, before, tokens = struct.unpack('<ddB', raw)
+  local from = 18 + tokens * TOKEN_BYTES
+  return {
+    raw = raw,
+    latest = latest,
+    before = before,
+    tokens = string.sub(raw, 18, from - 1),
+    from = from,
+    n = (#raw + 1 - from) / STRETCH_BYTES,
+  }
+end
+
+local function save_moments(key, kept, ...)
+  local head = struct.pack('<ddB', kept.latest, kept.before, #kept.tokens / TOKEN_BYTES)
+  redis.call('SET', key, head .. kept.tokens .. string.sub(kept.raw, kept.from), ...)
+end
+
+-- Its last moment, its length, units up to its end.
+local function stretch_at(kept, i)
+  return struct.unpack(STRETCH, kept.raw, kept.from + (i - 1) * STRETCH_BYTES)
+end
+
+-- Units before a stretch.
+local function units_before(kept, i)
+  if i == 1 then
+    return kept.before
+  end
+  local _, _, units = stretch_at(kept, i - 1)
+  return units
+end
+
+-- The first stretch of which number `field` is larger than a bound; n + 1 when there is none.
+local function first_beyond(kept, field, bound)
+  local low, high = 1, kept.n + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if select(field, stretch_at(kept, middle)) > bound then
+      high = middle
+    else
+      low = middle + 1
     end
-    kept.n, kept.tokens, kept.latest = n, packed[1], packed[2]
   end
-  return kept
+  return low
 end
 
-local function moments_packed(kept)
-  local packed, at, slot, first, last = { kept.tokens, kept.latest }, 0, 3, kept.first, kept.last
-  for i = 1, kept.n do
-    packed[slot], packed[slot + 1], packed[slot + 2] = first[i] - at, last[i] - first[i], kept.count[i]
-    at, slot = last[i], slot + 3
-  end
-  return cmsgpack.pack(packed)
-end
-
--- Take some stretches out, from a position on.
-local function take_stretches(kept, at, how_many)
-  local n = kept.n - how_many
-  for i = at, n do
-    local other = i + how_many
-    kept.first[i], kept.last[i], kept.count[i] = kept.first[other], kept.last[other], kept.count[other]
-  end
-  kept.n = n
-end
-
--- Forget what has left the longest window.
-local function forget_moments(kept, longest)
-  local old, since = 0, kept.latest - longest * 1000000
-  while old < kept.n and kept.last[old + 1] <= since do
-    old = old + 1
-  end
-  if old > 0 then
-    take_stretches(kept, 1, old)
-  end
-end
-
--- The units that are younger than `since`, the oldest stretch that has any, and how many of that one have left.
+-- Units that are younger than `since`, and how many there were up to then.
 local function units_since(kept, since)
-  local first, last, count, total, gone, oldest = kept.first, kept.last, kept.count, 0, 0, kept.n + 1
-  for i = kept.n, 1, -1 do
-    if last[i] <= since then
-      break
-    end
-    if first[i] <= since then
-      gone = math.floor((since - first[i]) / (last[i] - first[i]) * (count[i] - 1)) + 1
-    end
-    total, oldest = total + count[i], i
+  local n = kept.n
+  local oldest = first_beyond(kept, 1, since)
+  if oldest > n then
+    return 0, units_before(kept, n + 1)
   end
-  return total - gone, oldest, gone
+  local gone = units_before(kept, oldest)
+  local last, length, units = stretch_at(kept, oldest)
+  if last - length <= since then
+    gone = gone + math.floor((since - (last - length)) / length * (units - gone - 1)) + 1
+  end
+  return units_before(kept, n + 1) - gone, gone
 end
 
--- Microseconds until so many units too many have left a window.
-local function wait_for_moments(kept, window_us, excess, oldest, gone, now)
-  local first, last, count, leaves = kept.first, kept.last, kept.count, math.max(now, kept.latest)
-  for i = oldest, kept.n do
-    local inside = count[i] - gone
-    local index = gone + math.min(excess, inside) - 1
-    leaves = count[i] == 1 and last[i] or first[i] + math.ceil(index / (count[i] - 1) * (last[i] - first[i]))
-    excess, gone = excess - inside, 0
-    if excess <= 0 then
-      break
-    end
+-- Microseconds until so many units too many have left a window that holds some in all, after others that are gone.
+local function wait_for_moments(kept, window_us, excess, total, gone, now)
+  local leaves = math.max(now, kept.latest)
+  if total > 0 then
+    local number = gone + math.min(excess, total)
+    local at = first_beyond(kept, 3, number - 1)
+    local before = units_before(kept, at)
+    local last, length, units = stretch_at(kept, at)
+    local index, count = number - before - 1, units - before
+    leaves = count == 1 and last or last - length + math.ceil(index / (count - 1) * length)
   end
   return leaves + window_us - now
 end
 
--- Make one of the two neighbours that are the shortest together; of equal ones, the oldest.
-local function merge_shortest(kept)
-  local first, last, count = kept.first, kept.last, kept.count
-  local at, shortest = 1, last[2] - first[1]
-  for i = 2, kept.n - 1 do
-    local length = last[i + 1] - first[i]
-    if length < shortest then
-      at, shortest = i, length
+-- Forget what has left the longest window.
+local function forget_moments(kept, longest)
+  local first = first_beyond(kept, 1, kept.latest - longest * 1000000)
+  kept.before = units_before(kept, first)
+  kept.from, kept.n = kept.from + (first - 1) * STRETCH_BYTES, kept.n - first + 1
+  if kept.n == 0 then
+    kept.before = 0
+  end
+end
+
+-- Put other stretches, packed, in place of those from a position on.
+local function replace_stretches(kept, at, stretches, n)
+  kept.raw = string.sub(kept.raw, 1, kept.from + (at - 1) * STRETCH_BYTES - 1) .. stretches
+  kept.n = n
+end
+
+-- Make one of two neighbours, for those that are the shortest together; nobody is merged twice.
+local function merge_moments(kept)
+  local lasts, lengths, units, spans, packed = {}, {}, {}, {}, {}
+  for i = 1, kept.n do
+    lasts[i], lengths[i], units[i] = stretch_at(kept, i)
+    if i > 1 then
+      spans[i - 1] = lasts[i] - lasts[i - 1] + lengths[i - 1]
     end
   end
-  last[at], count[at] = last[at + 1], count[at] + count[at + 1]
-  take_stretches(kept, at + 1, 1)
+  table.sort(spans)
+  local shortest, left, fresh, first = spans[MERGED_AT_ONCE], MERGED_AT_ONCE, false, 0
+  for i = 1, kept.n do
+    if fresh and left > 0 and lasts[i] - first <= shortest then
+      packed[#packed], left, fresh = struct.pack(STRETCH, lasts[i], lasts[i] - first, units[i]), left - 1, false
+    else
+      first, fresh = lasts[i] - lengths[i], true
+      packed[#packed + 1] = struct.pack(STRETCH, lasts[i], lengths[i], units[i])
+    end
+  end
+  replace_stretches(kept, 1, table.concat(packed), #packed)
 end
 
 local function add_moments(kept, cost, now, longest)
   kept.latest = math.max(now, kept.latest)
   forget_moments(kept, longest)
   local n, time = kept.n, kept.latest
-  if n > 0 and ((kept.count[n] == 1 and cost == 1) or (kept.first[n] == kept.last[n] and kept.last[n] == time)) then
-    kept.last[n], kept.count[n] = time, kept.count[n] + cost
-  else
-    n = n + 1
-    kept.first[n], kept.last[n], kept.count[n], kept.n = time, time, cost, n
+  local units = units_before(kept, n + 1)
+  if n > 0 then
+    local last, length = stretch_at(kept, n)
+    local alone = cost == 1 and units - units_before(kept, n) == 1
+    if alone or (length == 0 and last == time) then
+      replace_stretches(kept, n, struct.pack(STRETCH, time, time - (last - length), units + cost), n)
+      return
+    end
   end
-  if n > MAX_STRETCHES then
-    merge_shortest(kept)
+  replace_stretches(kept, n + 1, struct.pack(STRETCH, time, 0, units + cost), n + 1)
+  if n + 1 > KEPT_STRETCHES + MERGED_AT_ONCE then
+    merge_moments(kept)
   end
+end
+
+-- Take units of one moment out. Returns how many there were.
+local function take_moments(kept, amount, moment)
+  local at = kept.n
+  while at > 0 do
+    local last, length = stretch_at(kept, at)
+    if last - length <= moment then
+      break
+    end
+    at = at - 1
+  end
+  if at == 0 then
+    return 0
+  end
+  local last, length, units = stretch_at(kept, at)
+  local count = units - units_before(kept, at)
+  local taken = math.min(amount, (count == 2 and length > 0) and 1 or count)
+  local packed = {}
+  if count - taken == 1 then -- of two it is the other one
+    last, length = moment >= last and last - length or last, 0
+  end
+  if count > taken then
+    packed[1] = struct.pack(STRETCH, last, length, units - taken)
+  end
+  for i = at + 1, kept.n do
+    last, length, units = stretch_at(kept, i)
+    packed[#packed + 1] = struct.pack(STRETCH, last, length, units - taken)
+  end
+  replace_stretches(kept, at, table.concat(packed), at - 1 + #packed)
+  return taken
 end
 
 kinds.m = {
@@ -120,11 +189,11 @@ kinds.m = {
     for m, meter in ipairs(seen.plan) do
       local over, time = false, math.max(now, kept.latest)
       for _, ring in ipairs(meter) do
-        local total, oldest, gone = units_since(kept, time - ring.window_us)
+        local total, gone = units_since(kept, time - ring.window_us)
         local excess = total + seen.cost - ring.limit
         reply[slot] = total
         if ring.limit > 0 and excess > 0 and not seen.repeated then
-          reply[slot + 1] = wait_for_moments(kept, ring.window_us, excess, oldest, gone, now)
+          reply[slot + 1] = wait_for_moments(kept, ring.window_us, excess, total, gone, now)
           over = true
         end
         slot = slot + 2
@@ -141,7 +210,7 @@ kinds.m = {
     if allowed and seen.token ~= '' then
       kept.tokens = string.sub(kept.tokens .. seen.token, -MAX_TOKENS * TOKEN_BYTES)
     end
-    redis.call('SET', seen.key, moments_packed(kept), 'PX', plan.longest * 1100)
+    save_moments(seen.key, kept, 'PX', plan.longest * 1100)
     for _ = 1, #plan[1] do
       reply[slot] = reply[slot] + cost
       slot = slot + 2
@@ -149,25 +218,14 @@ kinds.m = {
   end,
   refund = function(key, plan, amount, charged_at, _, token)
     local kept = moments_of(key)
-    local first, last, count = kept.first, kept.last, kept.count
+    if kept.n == 0 then
+      return 0
+    end
     forget_moments(kept, plan.longest)
-    local at, refunded = kept.n, 0
-    while at > 0 and first[at] > charged_at do
-      at = at - 1
-    end
-    if at > 0 then
-      refunded = math.min(tonumber(amount), (count[at] == 2 and first[at] < last[at]) and 1 or count[at])
-      count[at] = count[at] - refunded
-      if count[at] == 0 then
-        take_stretches(kept, at, 1)
-      elseif count[at] == 1 then -- of two it is the other one
-        local moment = charged_at >= last[at] and first[at] or last[at]
-        first[at], last[at] = moment, moment
-      end
-    end
+    local refunded = take_moments(kept, tonumber(amount), charged_at)
     kept.tokens = without(kept.tokens, token)
     if kept.n > 0 then
-      redis.call('SET', key, moments_packed(kept), 'KEEPTTL')
+      save_moments(key, kept, 'KEEPTTL')
     else
       redis.call('DEL', key)
     end
