@@ -36,6 +36,7 @@ import redis
 
 from tests.servers import (
     RedisServer,
+    TlsFiles,
     free_port,
     redis_binary,
     start_all,
@@ -295,8 +296,8 @@ def _cluster_node(binary: str, directory: Path, options: Sequence[str]) -> Clust
 class Sentinel(RedisServer):
     """A Sentinel, which keeps what it knows in ``sentinel.conf`` of its directory."""
 
-    def __init__(self, binary: str, directory: Path) -> None:
-        super().__init__(binary, directory, ("--sentinel",))
+    def __init__(self, binary: str, directory: Path, *, tls: TlsFiles | None = None) -> None:
+        super().__init__(binary, directory, ("--sentinel",), tls=tls)
         self.id = secrets.token_hex(20)
         self.config = directory / "sentinel.conf"
         self.argv.insert(1, str(self.config))

@@ -120,7 +120,7 @@ class Node:
             lost = connection.lost
             connection.close()
             if lost and isinstance(error, StoreUnavailable):
-                raise StoreUnavailable(f"{self.address}: {self._hinted(f'{lost} before it let us in')}") from error
+                raise StoreUnavailable(f"{self.address}: {hinted(f'{lost} before it let us in', self._url)}") from error
             raise
         if connection.lost:  # it has answered, and then failed in the same breath
             raise StoreUnavailable(f"{self.address}: {connection.lost}")
@@ -139,14 +139,10 @@ class Node:
                 else:
                     _, connection = await loop.create_unix_connection(lambda: Connection(self._lost), address.host)
         except (OSError, UnicodeError) as error:  # the latter for a host that can be no name
-            raise StoreUnavailable(f"{address}: cannot connect: {self._hinted(str(error) or 'no answer')}") from error
+            raise StoreUnavailable(
+                f"{address}: cannot connect: {hinted(str(error) or 'no answer', self._url)}"
+            ) from error
         return connection
-
-    def _hinted(self, trouble: str) -> str:
-        """Why there is no connection, with what may help."""
-        hints = _PLAIN_HINTS if self._url.tls is None else _TLS_HINTS
-        hint = next((hint for words, hint in hints.items() if words in trouble), "")
-        return f"{trouble} ({hint})" if hint and self.address.port else trouble
 
     async def _enter(self, connection: Connection) -> None:
         """Log in, choose the database, load the functions, and see that the server answers.
@@ -229,6 +225,13 @@ _TLS_HINTS = {
 """Words in the trouble -> what may help; the first that fits."""
 _QUOTED = ", with args beginning with"
 """From here on an error reply repeats the command, and so perhaps a password."""
+
+
+def hinted(trouble: str, url: StoreUrl) -> str:
+    """Why there is no connection, with what may help."""
+    hints = _PLAIN_HINTS if url.tls is None else _TLS_HINTS
+    hint = next((hint for words, hint in hints.items() if words in trouble), "")
+    return f"{trouble} ({hint})" if hint and url.addresses[0].port else trouble
 
 
 def again(error: StoreError | None) -> StoreError | None:
