@@ -101,6 +101,8 @@ class Plan:
     """How many numbers the store answers."""
     own: int = field(init=False, repr=False, compare=False)
     """How many windows the entity's own meter has, which is the first; 0 when there is none."""
+    of_units: bool = field(init=False, repr=False, compare=False)
+    """Whether the cost of a charge is what counts."""
     scoped: bool = field(init=False, repr=False, compare=False)
     """Whether any meter belongs to a rule."""
     counts_refused: bool = field(init=False, repr=False, compare=False)
@@ -113,6 +115,7 @@ class Plan:
         object.__setattr__(self, "text", "|".join((self.kind, *map(_meter_text, self.meters))))
         object.__setattr__(self, "size", 2 * windows + _BESIDES[self.kind])
         object.__setattr__(self, "own", own)
+        object.__setattr__(self, "of_units", self.kind in (Kind.RINGS, Kind.MOMENTS))
         object.__setattr__(self, "scoped", any(meter.scope for meter in self.meters))
         counting = [it for it in self.meters if it.scope and it.over is not Over.DENIES]
         counting += [it for it in self.meters if it.charging is Charging.ALWAYS]

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from reputation.charges import EVIDENCE_NUMBERS, Answer, Charge, Charging, Given, Kind, Over
 from reputation.contracts import Series
-from reputation.keys import Entity, Key
+from reputation.keys import Key
 from reputation.windows import MICROSECONDS, Window
 
 _PARTS = sorted((files("reputation.store") / "lua").iterdir(), key=lambda part: part.name)
@@ -48,10 +48,34 @@ class _Bulks(dict[str, bytes]):
         return written
 
 
-def named(key: Key, prefix: str) -> bytes:
-    """The spelling of a key as a bulk string. Not remembered: that would cost as much, and keep the collector busy."""
-    spelled = key.spelled(prefix).encode("utf-8", "surrogatepass")
-    return b"$%d\r\n%b\r\n" % (len(spelled), spelled)
+class _Rests(dict[str, bytes]):
+    """How the names of keys go on after the entity, by metric."""
+
+    def __missing__(self, metric: str) -> bytes:
+        rest = self[metric] = f"}}:{metric}".encode()
+        return rest
+
+
+_LENGTHS = tuple(b"$%d\r\n" % length for length in range(1_024))
+_RESTS = _Rests()
+
+
+def named(key: Key, opened: bytes) -> tuple[bytes, bytes]:
+    """The hash tag of a key, and its spelling as a bulk string, after what stands before the tag (`opening`).
+
+    Not remembered: that would cost as much, and keep the garbage collector busy.
+    """
+    (dimension, id), metric, scope = key
+    tag = "".join((dimension, ":", id)).encode("utf-8", "surrogatepass")  # noqa: FLY002 - as in `Key.spelled`
+    rest = f"}}:{metric}:{scope}".encode() if scope else _RESTS[metric]
+    length = len(opened) + len(tag) + len(rest)
+    head = _LENGTHS[length] if length < 1_024 else b"$%d\r\n" % length
+    return tag, b"".join((head, opened, tag, rest, b"\r\n"))
+
+
+def opening(prefix: str) -> bytes:
+    """What all keys begin with."""
+    return f"{prefix}:{{".encode()
 
 
 def slot_of(key: str) -> int:
@@ -60,17 +84,12 @@ def slot_of(key: str) -> int:
     >>> slot_of("rp:{user1000}:messages") == slot_of("{user1000}")
     True
     """
-    return _slot_of(key[key.index("{") + 1 : key.index("}")])
+    return slot_of_tag(key[key.index("{") + 1 : key.index("}")].encode("utf-8", "surrogatepass"))
 
 
-def _slot_of(tag: str) -> int:
-    return binascii.crc_hqx(tag.encode("utf-8", "surrogatepass"), 0) % SLOTS
-
-
-def slot_of_entity(entity: Entity) -> int:
-    """The cluster slot of all keys of an entity, which is their hash tag."""
-    dimension, id = entity
-    return _slot_of("".join((dimension, ":", id)))  # noqa: FLY002 - formatting a StrEnum takes three times as long
+def slot_of_tag(tag: bytes) -> int:
+    """The cluster slot of all keys with a hash tag."""
+    return binascii.crc_hqx(tag, 0) % SLOTS
 
 
 _NOTHING = bulk("")
@@ -86,7 +105,7 @@ _DECIDE_HEADS = tuple(_head(DECIDE, keys, 2 + 2 * keys) for keys in range(100))
 
 
 def _amount_of(charge: Charge) -> bytes:
-    if charge.plan.kind in (Kind.RINGS, Kind.MOMENTS):
+    if charge.plan.of_units:
         return _NUMBERS[charge.cost] if charge.cost < 1_000 else bulk(charge.cost)
     if charge.plan.kind is Kind.EVIDENCE and charge.member:
         return bulk(f"{charge.member}:{charge.cost}")
@@ -111,7 +130,8 @@ def ring_name(window: Window, scope: str = "") -> str:
 def decide_command(charges: Sequence[Charge], prefix: str, token: str, now_us: int | None) -> bytes:
     """DECIDE about some charges, as it goes over the wire."""
     words = [_DECIDE_HEADS[len(charges)] if len(charges) < 100 else _head(DECIDE, len(charges), 2 + 2 * len(charges))]
-    words += [named(charge.key, prefix) for charge in charges]
+    opened = opening(prefix)
+    words += [named(charge.key, opened)[1] for charge in charges]
     words += (_NOTHING if now_us is None else bulk(now_us), bulk(token_of(token)) if token else _NOTHING)
     for charge in charges:
         words += (_TEXTS[charge.plan.text], _amount_of(charge))
@@ -120,18 +140,20 @@ def decide_command(charges: Sequence[Charge], prefix: str, token: str, now_us: i
 
 def decide_commands(charges: Sequence[Charge], prefix: str, token: str, now_us: int | None) -> list[tuple[int, bytes]]:
     """One DECIDE for each charge, and its slot."""
-    head = _DECIDE_HEADS[1]
+    head, opened = _DECIDE_HEADS[1], opening(prefix)
     asked = (_NOTHING if now_us is None else bulk(now_us)) + (bulk(token_of(token)) if token else _NOTHING)
     parts = []
     for charge in charges:
-        command = b"".join((head, named(charge.key, prefix), asked, _TEXTS[charge.plan.text], _amount_of(charge)))
-        parts.append((slot_of_entity(charge.key.entity), command))
+        tag, name = named(charge.key, opened)
+        command = b"".join((head, name, asked, _TEXTS[charge.plan.text], _amount_of(charge)))
+        parts.append((slot_of_tag(tag), command))
     return parts
 
 
 def refund_command(given: Sequence[Given], prefix: str) -> bytes:
     """REFUND of some charges, as it goes over the wire."""
-    words = [_head(REFUND, len(given), 5 * len(given)), *(named(line.charge.key, prefix) for line in given)]
+    opened = opening(prefix)
+    words = [_head(REFUND, len(given), 5 * len(given)), *(named(line.charge.key, opened)[1] for line in given)]
     for charge, at_us, prior_us, token in given:
         words += (bulk(at_us), _TEXTS[charge.plan.text], _amount_of(charge), bulk(prior_us), bulk(token_of(token)))
     return b"".join(words)

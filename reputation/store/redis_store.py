@@ -100,11 +100,9 @@ class RedisStore(RedisReports):
         if not receipt:
             return
         groups = [(given,) for given in receipt] if self._topology.clustered else [receipt]
-        parts = [
-            (functions.slot_of_entity(group[0].charge.key.entity), functions.refund_command(group, self._prefix))
-            for group in groups
-        ]
-        _raise_any(await self._exchange(parts, self._refund_turns))
+        slots = [functions.slot_of(group[0].charge.key.spelled(self._prefix)) for group in groups]
+        commands = [functions.refund_command(group, self._prefix) for group in groups]
+        _raise_any(await self._exchange(list(zip(slots, commands, strict=True)), self._refund_turns))
 
     async def renew(self, key: Key, members: Sequence[str], window: Window, *, now_us: int | None = None) -> int:
         arguments = (functions.moment(now_us), window.seconds * MICROSECONDS, *members)

@@ -92,16 +92,20 @@ def test_any_other_call_has_its_keys_and_arguments() -> None:
     assert words == [*encoded("FCALL", functions.COUNTS, 2, "a", "ö", "", 5), b"\xff"]
 
 
-def test_a_key_is_spelled_as_a_bulk_string_of_its_bytes() -> None:
-    key = Key(ALICE.entity._replace(id="ö\udcff"), Metric.SPAM, "a-rule")
-    assert functions.named(key, "rp") == functions.bulk(key.spelled("rp"))
+@pytest.mark.parametrize("id", ["a", "ö\udcff", "x" * 2_000])
+@pytest.mark.parametrize("scope", ["", "a-rule"])
+def test_a_key_is_spelled_as_a_bulk_string_of_its_bytes(id: str, scope: str) -> None:
+    key = Key(ALICE.entity._replace(id=id), Metric.SPAM, scope)
+    tag, name = functions.named(key, functions.opening("rp"))
+    assert (tag, name) == (f"{key.entity}".encode("utf-8", "surrogatepass"), functions.bulk(key.spelled("rp")))
 
 
 def test_the_slot_is_that_of_the_entity() -> None:
     """The example of the cluster specification's CRC16: 123456789 gives 31C3."""
     assert functions.slot_of("rp:{123456789}:messages") == 0x31C3 % functions.SLOTS
     assert functions.slot_of("rp:{a}:messages:rule") == functions.slot_of("other:{a}:bytes")
-    assert functions.slot_of_entity(ALICE.entity) == functions.slot_of(ALICE.spelled("rp"))
+    tag, _ = functions.named(ALICE, functions.opening("rp"))
+    assert functions.slot_of_tag(tag) == functions.slot_of(ALICE.spelled("rp"))
 
 
 # --- replies
