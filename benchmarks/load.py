@@ -17,9 +17,9 @@ from typing import Self
 import hiredis
 
 from reputation.charges import Charge, Plan
+from reputation.counters import TRACKING
 from reputation.events import Rcpt, Session
 from reputation.keys import Dimension, Entity, Key, Metric
-from reputation.policy import TRACKING
 from reputation.store.connection import Reply, packed
 from reputation.store.node import LOAD_FUNCTIONS
 from tests.servers import RedisServer

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from benchmarks.load import TRACKED, Pipe, key_of
 from benchmarks.report import Report, at_most, main
 from reputation.charges import Charge, Charging, Kind, Meter, Over, Plan
+from reputation.counters import WEIGHING, WEIGHT
 from reputation.keys import EVIDENCE, Dimension, Key, Metric, distinct
-from reputation.policy import WEIGHING, WEIGHT
 from reputation.rules import LEASE
 from reputation.store import functions
 from reputation.windows import Limit

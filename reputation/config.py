@@ -44,6 +44,7 @@ NEXT_HOP_SCHEMES = ("smtp", "lmtp", "maildir")
 FINAL_ANSWER_FACTOR = 10
 """How much longer the answer to a whole message may take than any other (RFC 5321 section 4.5.3.2.6)."""
 MAX_REPLY_LENGTH = 300
+MAX_CONDITION_LENGTH = 1_000
 """Leaves room for what fills the braces in the 512 octets of a reply line (RFC 5321 section 4.5.3.1.5)."""
 
 
@@ -219,6 +220,8 @@ class RuleSettings(_Table):
     """Lower-case words with hyphens. It names the counter: renaming a rule starts it at zero."""
     stage: Stage
     """connect, helo, auth, mail, rcpt or data."""
+    when: Annotated[str, Field(max_length=MAX_CONDITION_LENGTH)] = ""
+    """Which events the rule is about, such as 'class == "submission"'; empty for all of its stage."""
     key: Annotated[tuple[Dimension, ...], Field(min_length=1)]
     """The dimension that is counted; several make one combined key."""
     count: Annotated[str, AfterValidator(_countable)]

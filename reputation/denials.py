@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reputation.charges import Charge
-from reputation.keys import Key
+from reputation.keys import Entity
 from reputation.verdict import Finding
 
 MAX_SECONDS = 1.0
@@ -25,8 +25,8 @@ class Denials:
     """The refusals of one process."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[Key, str], tuple[float, Finding]] = {}
-        """When it was found, by key and rule."""
+        self._kept: dict[tuple[Entity, str, str], tuple[float, Finding]] = {}
+        """When it was found, by entity, metric and rule."""
 
     def clear(self) -> None:
         """Forget everything: there may be room now."""
@@ -36,8 +36,7 @@ class Denials:
         """Keep what a rule found when it refused; `now` is a monotonic time in seconds."""
         if len(self._kept) >= MAX_REMEMBERED:
             self._kept.clear()
-        key = Key(finding.entity, finding.metric)
-        self._kept[key, finding.rule] = (now, finding)
+        self._kept[finding.entity, finding.metric, finding.rule] = (now, finding)
 
     def recall(self, charges: Sequence[Charge], now: float) -> Finding | None:
         """What would refuse these charges again, with the time that is left to wait."""
@@ -45,10 +44,11 @@ class Denials:
             return None
         for charge in charges:
             for meter in charge.plan.meters if charge.plan.scoped else ():
-                if meter.scope and (kept := self._kept.get((charge.key, meter.scope))):
+                place = (charge.key.entity, charge.key.metric, meter.scope)
+                if meter.scope and (kept := self._kept.get(place)):
                     found_at, finding = kept
                     wait = found_at + finding.reading.retry_after_seconds - now
                     if wait > 0 and now < found_at + MAX_SECONDS:
                         return replace(finding, reading=replace(finding.reading, retry_after_seconds=wait))
-                    del self._kept[charge.key, meter.scope]
+                    del self._kept[place]
         return None

@@ -17,8 +17,8 @@ Does not do: SMTP (the front ends), Redis (the store), any I/O of its own.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from reputation.charges import Answer, Charge, Kind
@@ -55,6 +55,8 @@ class Explanation:
     series: tuple[Series, ...]
     entries: tuple[Entry, ...] = ()
     """Of the register: about the entity, the networks around it, and its domain."""
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    """Rule -> which events it is about, of those that are not about all; asked as if it were about the next one."""
 
 
 class Engine:
@@ -110,9 +112,19 @@ class Engine:
         if standing.allow is not None:
             verdict = await self._decided(event, self._exempt.charges_for(event, entities))
             return replace(verdict, reason=Reason.ALLOWLISTED, entry=standing.allow.id)
-        charges = self._overridden(self.policy.charges_for(event, entities), now)
+        charges = self._overridden(self.policy.charges_for(event, entities, self._clock.now()), now)
+        self._report_conditions()
         recalled = None if _token(event) else self._denials.recall(charges, now)
         return await self._decided(event, charges) if recalled is None else self.policy.refusal(recalled)
+
+    def _report_conditions(self) -> None:
+        """Tell of conditions that could not be answered; their rules do not apply."""
+        for name, failures in self.policy.failures:
+            if failures.count > failures.told:
+                if not failures.told:
+                    log.warning("rule %s is passed over, its condition cannot be answered: %s", name, failures.last)
+                self.metrics.condition_failures.labels(name).inc(failures.count - failures.told)
+                failures.told = failures.count
 
     def _overridden(self, charges: tuple[Charge, ...], now: float) -> tuple[Charge, ...]:
         register = self.registrar.register
@@ -202,6 +214,7 @@ class Engine:
             verdict=register.standing_of(entity, self.registrar.time_at(now)).applied(self.policy.decide(answer)),
             series=tuple(await self._store.series(entity)),
             entries=register.about(entity, self.registrar.time_at(now)),
+            conditions={rule.name: rule.when for rule in self.policy.rules if rule.when},
         )
 
     async def top(

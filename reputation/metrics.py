@@ -17,6 +17,9 @@ class Metrics:
         self.rule_over = Counter(
             "reputon_rule_over", "Times a rule was over its limit", ["rule", "mode"], registry=self.registry
         )
+        self.condition_failures = Counter(
+            "reputon_condition_failures", "Conditions that could not be answered", ["rule"], registry=self.registry
+        )
         self.outcomes = Counter("reputon_outcomes", "Outcomes learned", ["kind"], registry=self.registry)
         self.store_failures = Counter(
             "reputon_store_failures",

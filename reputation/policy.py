@@ -16,96 +16,33 @@ the strictest action decides (`Action` is in that order); among equals, the rule
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from reputation.charges import Answer, Charge, Charging, Kind, Meter, Plan
+from reputation.conditions import Failures, Moment
+from reputation.counters import (
+    COMPLAINED_OF,
+    EVIDENCE_OF,
+    SKETCHED,
+    WEIGHED,
+    WEIGHING,
+    WEIGHT,
+    Batch,
+    Counter,
+    batch,
+    judging,
+    learning,
+)
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
-from reputation.keys import EVIDENCE, Dimension, Entities, Entity, Key, Metric, composite, counted_dimension, distinct
+from reputation.keys import EVIDENCE, Dimension, Entities, Entity, Key, Metric, composite, distinct
 from reputation.rules import COSTS, LEARNED, Mode, OnStoreFailure, Rule, one, rendered
-from reputation.score import KINDS, EvidenceKind
+from reputation.score import KINDS
 from reputation.verdict import DENYING, Action, Finding, Reason, Verdict
-from reputation.windows import Limit, Window
+from reputation.windows import Limit
 
-CLIENT = (Dimension.IP, Dimension.PREFIX)
-SENDING = (*CLIENT, Dimension.USER, Dimension.SENDER, Dimension.SENDER_DOMAIN)
-RECEIVING = (Dimension.RECIPIENT, Dimension.RECIPIENT_DOMAIN)
-
-TRACKED: Mapping[Stage, Mapping[str, tuple[Dimension, ...]]] = {
-    Stage.CONNECT: {Metric.CONNECTIONS: CLIENT},
-    Stage.MAIL: {Metric.MESSAGES: SENDING},
-    Stage.RCPT: {Metric.RECIPIENTS: SENDING, Metric.MESSAGES: RECEIVING},
-    Stage.DATA: {Metric.BYTES: SENDING, Metric.MESSAGES: (Dimension.SUBJECT,)},
-}
-"""What the site keeps about everybody, whatever its rules: the console's and the analysts' numbers."""
-
-SKETCHED: Mapping[Stage, Mapping[Dimension, tuple[Dimension, ...]]] = {
-    Stage.MAIL: {Dimension.USER: (Dimension.IP, Dimension.ASN, Dimension.COUNTRY)},
-    Stage.RCPT: {Dimension.USER: (Dimension.RECIPIENT,)},
-    Stage.DATA: {Dimension.USER: (Dimension.SUBJECT,)},
-}
-"""Of whom different values are estimated, for reports: of which dimensions. Only of users, who have logged in: anybody
-can name recipients and senders that there are none of."""
-
-TRACKED_WINDOWS = (Window(300), Window(3_600), Window(86_400))
-TRACKING = (Meter(windows=TRACKED_WINDOWS),)
-
-EVIDENCE_OF: Mapping[OutcomeKind, EvidenceKind] = {
-    OutcomeKind.HAM: EvidenceKind.HAM,
-    OutcomeKind.SPAM: EvidenceKind.SPAM,
-    OutcomeKind.MALWARE: EvidenceKind.MALWARE,
-    OutcomeKind.UNKNOWN_RECIPIENT: EvidenceKind.INVALID_RECIPIENTS,
-    OutcomeKind.BOUNCE: EvidenceKind.BOUNCES,
-    OutcomeKind.COMPLAINT: EvidenceKind.COMPLAINTS,
-}
-"""What an outcome is evidence of. A failed log-in is none: it says nothing of anybody's mail."""
-WEIGHED: Mapping[OutcomeKind, tuple[Dimension, ...]] = {OutcomeKind.UNKNOWN_RECIPIENT: (*CLIENT, Dimension.USER)}
-"""Of whom an outcome is evidence, where that is not everybody it is counted against: whoever guesses recipients makes
-senders up as well, a new one each time."""
-WEIGHT = 1_000
-"""Thousandths that one outcome adds to a sum of evidence."""
-
-WEIGHING = Plan(kind=Kind.EVIDENCE)
-
-MAX_CELLS = 5_000
-"""Numbers in one key: more would cost each decision a millisecond."""
-
-COMPLAINED_OF = (*SENDING, Dimension.SUBJECT)
-"""Whom an outcome is counted against: whoever sent, never who received."""
-
-
-class Counter(NamedTuple):
-    """One key that a stage touches, before it is known whose."""
-
-    dimensions: tuple[Dimension, ...]
-    metric: str
-    plan: Plan
-    scope: str = ""
-    """The rule whose key it is alone: only rings are shared among rules."""
-    cost: Callable[[Event], int] = one
-    of: Dimension | None = None
-    """Whose different values are counted."""
-
-
-Batch = tuple[tuple[tuple[Dimension, str, Plan], ...], tuple[Counter, ...]]
-"""The counters of a stage: first those that most are, of one dimension and with a cost of one; then the others."""
-
-
-def _batch(counters: Sequence[Counter]) -> Batch:
-    for each in counters:
-        windows = [window for meter in each.plan.meters for window in meter.windows]
-        if each.plan.kind is Kind.RINGS and sum(window.buckets + 2 for window in windows) > MAX_CELLS:
-            raise ConfigError(
-                f"{'+'.join(each.dimensions)} {each.metric}: too many windows in one counter; "
-                f"fewer rules or fewer limits would do"
-            )
-    plain = [
-        each for each in counters if len(each.dimensions) == 1 and each.plan.kind is Kind.RINGS and each.cost is one
-    ]
-    others = [each for each in counters if each not in plain]
-    return tuple((each.dimensions[0], each.metric, each.plan) for each in plain), tuple(others)
+MAX_BATCHES = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +55,11 @@ class Policy:
     evidence: Mapping[Stage, tuple[Dimension, ...]] = field(default_factory=dict)
     """Whose evidence each stage reads along with the counters."""
     _named: Mapping[str, Rule] = field(init=False, repr=False, compare=False)
-    _judging: Mapping[Stage, Batch] = field(init=False, repr=False, compare=False)
+    _conditional: Mapping[Stage, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
+    _judging: dict[tuple[Stage, tuple[bool, ...]], Batch] = field(init=False, repr=False, compare=False)
+    """By stage, and by which of its conditional rules are met; made when it is first needed."""
+    failures: tuple[tuple[str, Failures], ...] = field(init=False, repr=False, compare=False)
+    """Of rules with a condition, how often it could not be answered."""
     _learning: Mapping[Metric, tuple[Counter, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -127,42 +68,27 @@ class Policy:
         if doubled:
             raise ConfigError(f"rule names must differ, because each names a counter: {', '.join(doubled)}")
         object.__setattr__(self, "_named", {rule.name: rule for rule in self.rules})
-        object.__setattr__(self, "_judging", {stage: _batch(tuple(self._judging_batch(stage))) for stage in Stage})
-        learning = {metric: tuple(self._learning_batch(metric)) for metric in LEARNED.values()}
-        object.__setattr__(self, "_learning", learning)
+        conditional = {stage: tuple(it for it in self.rules if it.stage is stage and it.condition) for stage in Stage}
+        object.__setattr__(self, "_conditional", conditional)
+        failures = tuple((rule.name, rule.condition.failures) for rule in self.rules if rule.condition is not None)
+        object.__setattr__(self, "failures", failures)
+        object.__setattr__(self, "_judging", {})
+        for stage in Stage:  # the largest batches, which have all rules: whether they are possible is known now
+            self._batch(stage, (True,) * len(conditional[stage]))
+        learned = {metric: tuple(learning(metric, self.rules, self.tracked)) for metric in LEARNED.values()}
+        object.__setattr__(self, "_learning", learned)
 
-    def _judging_batch(self, stage: Stage) -> Iterator[Counter]:
-        rings: dict[tuple[tuple[Dimension, ...], str], list[Meter]] = {}
-        for metric, dimensions in TRACKED.get(stage, {}).items():
-            for dimension in dimensions:
-                if dimension in self.tracked:
-                    rings[(dimension,), metric] = list(TRACKING)
-        for rule in self.rules:
-            if rule.stage is stage and rule.kind is Kind.RINGS:
-                rings.setdefault((rule.key, rule.count), []).append(rule.meter)
-        for (key, metric), meters in rings.items():
-            cost = COSTS.get((stage, metric), one)
-            yield Counter(key, metric, Plan(tuple(meters)), cost=cost)
-        for rule in self.rules:
-            if rule.stage is stage and rule.kind is not Kind.RINGS:
-                of = counted_dimension(rule.count)
-                cost = COSTS.get((stage, rule.count), one)
-                yield Counter(rule.key, rule.count, Plan((rule.meter,), rule.kind), rule.name, cost, of)
-        for dimension in self.evidence.get(stage, ()):
-            yield Counter((dimension,), EVIDENCE, WEIGHING)
-
-    def _learning_batch(self, metric: Metric) -> Iterator[Counter]:
-        meters: dict[tuple[Dimension, ...], list[Meter]] = {}
-        for dimension in COMPLAINED_OF:
-            if dimension in self.tracked:
-                meters[(dimension,)] = [Meter(windows=TRACKED_WINDOWS, charging=Charging.ALWAYS)]
-        for rule in self.rules:
-            if rule.count == metric and rule.kind is Kind.RINGS:
-                meters.setdefault(rule.key, []).append(rule.learning_meter)
-            elif rule.count == metric:
-                yield Counter(rule.key, metric, Plan((rule.learning_meter,), rule.kind), rule.name)
-        for key, wanted in meters.items():
-            yield Counter(key, metric, Plan(tuple(wanted)))
+    def _batch(self, stage: Stage, met: tuple[bool, ...]) -> Batch:
+        """The counters of a stage where these of its conditions are met."""
+        found = self._judging.get((stage, met))
+        if found is None:
+            if len(self._judging) >= MAX_BATCHES:
+                self._judging.clear()
+            left_out = [rule for rule, is_met in zip(self._conditional[stage], met, strict=True) if not is_met]
+            rules = [rule for rule in self.rules if rule not in left_out]
+            counters = judging(stage, rules, self.tracked, self.evidence.get(stage, ()))
+            found = self._judging[stage, met] = batch(tuple(counters))
+        return found
 
     def sketched(self, event: Event, entities: Entities) -> Iterator[tuple[Key, Entity]]:
         """Whose different values are estimated, and which value the event adds."""
@@ -172,10 +98,15 @@ class Policy:
                 if entity is not None and (member := entities.get(of)) is not None:
                     yield Key(entity, distinct(of)), member
 
-    def charges_for(self, event: Event, entities: Entities) -> tuple[Charge, ...]:
-        """What the store is asked when `event` is judged."""
+    def charges_for(self, event: Event, entities: Entities, now: float = 0.0) -> tuple[Charge, ...]:
+        """What the store is asked when `event` is judged, at `now` in seconds since the epoch."""
         charges = []
-        plain, others = self._judging[event.stage]
+        conditional = self._conditional[event.stage]
+        met: tuple[bool, ...] = ()
+        if conditional:
+            moment = Moment(event, entities, now)
+            met = tuple(rule.condition is not None and rule.condition.holds(moment) for rule in conditional)
+        plain, others = self._batch(event.stage, met)
         for dimension, metric, plan in plain:
             if (entity := entities.get(dimension)) is not None:
                 charges.append(Charge(Key(entity, metric), plan))

@@ -10,10 +10,11 @@ values, at any stage that knows the dimension; ``concurrent`` counts sessions th
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reputation.charges import Charging, Kind, Meter, Over
+from reputation.conditions import Condition
 from reputation.errors import ConfigError, LimitError
 from reputation.events import Data, Event, OutcomeKind, Stage
 from reputation.keys import Dimension, Metric, counted_dimension
@@ -127,9 +128,13 @@ class Rule:
     charge: Charging = Charging.ACCEPTED
     accuracy: Accuracy = Accuracy.STRICT
     on_store_failure: OnStoreFailure = OnStoreFailure.ACCEPT
+    when: str = ""
+    """Which events the rule is about, as a condition (`reputation.conditions`); empty for all of its stage."""
     reply: str = ""
     delay_seconds: float = 5.0
     """For tarpit: how long the answer is held back."""
+    condition: Condition | None = field(init=False, repr=False, compare=False)
+    """`when`, compiled."""
 
     def __post_init__(self) -> None:
         if not self.key or len(set(self.key)) < len(self.key):
@@ -146,6 +151,7 @@ class Rule:
         if unknown:
             raise ConfigError(f"key: {unknown[0]} is not known at stage {self.stage}, so the rule would never apply")
         self._check_count()
+        object.__setattr__(self, "condition", Condition(self.when, self.stage) if self.when else None)
 
     def _check_count(self) -> None:
         if (of := counted_dimension(self.count)) is not None:

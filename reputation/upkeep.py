@@ -14,12 +14,12 @@ from contextlib import suppress
 
 from reputation.charges import Answer
 from reputation.contracts import Store
+from reputation.counters import TRACKED_WINDOWS
 from reputation.errors import StoreError
 from reputation.keys import Entity, Key
 from reputation.leaders import Leaders
 from reputation.leases import TOLD_AT_ONCE, Leases, batched, each
 from reputation.metrics import Metrics
-from reputation.policy import TRACKED_WINDOWS
 from reputation.rules import LEASE
 
 OFFER_SECONDS = 1.0

@@ -17,6 +17,7 @@ from typer.main import get_command
 from reputation import cli
 from reputation.charges import Charging
 from reputation.cli.app import app
+from reputation.conditions import FACTS, FUNCTIONS
 from reputation.config import MAX_REPLY_LENGTH, Settings, load
 from reputation.events import Stage
 from reputation.keys import Dimension, Metric
@@ -166,6 +167,17 @@ def test_every_directory_of_tests_is_told() -> None:
 
 def test_reply_fields() -> None:
     assert set(rows("Replies")) == REPLY_FIELDS
+
+
+def test_facts() -> None:
+    said = {name: (cells[0], cells[1]) for name, cells in rows("Conditions").items()}
+    known = {}
+    for name, fact in FACTS.items():
+        first = fact.stages[0]
+        known[name] = (fact.meaning, f"from {first} on" if len(fact.stages) > 1 else first.value)
+        assert len(fact.stages) in {1, len(Stage) - 1 - list(Stage).index(first)}
+    assert said == known
+    assert ", ".join(f"`{name}`" for name in FUNCTIONS) in " ".join(sections(PAGE)["Conditions"].split())
 
 
 def test_where_a_count_can_be_limited() -> None:

@@ -38,7 +38,7 @@ def as_dict(explanation: Explanation) -> dict[str, Any]:
             "would": list(verdict.would),
         },
         "register": [_entry(entry) for entry in explanation.entries],
-        "rules": [_finding(finding) for finding in verdict.findings],
+        "rules": [_finding(finding) | {"when": _when(explanation, finding)} for finding in verdict.findings],
         "counts": [
             {"metric": series.key.metric, "rule": series.scope, "window": str(series.window), "count": series.count}
             for series in explanation.series
@@ -58,6 +58,11 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
+def _when(explanation: Explanation, finding: Finding) -> str:
+    """Which events the rule of a finding is about; empty for all."""
+    return explanation.conditions.get(finding.rule, "")
+
+
 def _entry(entry: Entry) -> dict[str, Any]:
     return {"id": entry.id, **json.loads(to_json(entry))}
 
@@ -69,7 +74,7 @@ def show(console: Console, explanation: Explanation) -> None:
     if explanation.entries:
         console.print(_register_table(explanation.entries))
     if verdict.findings:
-        console.print(_rules_table(verdict.findings))
+        console.print(_rules_table(explanation))
     if explanation.series:
         console.print(_counts_table(explanation))
     else:
@@ -124,13 +129,25 @@ def _until(entry: Entry) -> str:
     return f"{datetime.fromtimestamp(entry.expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _rules_table(findings: tuple[Finding, ...]) -> Table:
-    table = _table("Rules", "rule", "metric", "count", "limit", "remaining", "retry after")
+def _rules_table(explanation: Explanation) -> Table:
+    findings = explanation.verdict.findings
+    conditional = any(_when(explanation, finding) for finding in findings)
+    headings = (
+        "rule",
+        "metric",
+        "count",
+        "limit",
+        "remaining",
+        "retry after",
+        *(("only when",) if conditional else ()),
+    )
+    table = _table("Rules", *headings)
     for finding in findings:
         reading = finding.reading
         wait = f"{math.ceil(reading.retry_after_seconds)} s" if reading.over else ""
         row = (finding.rule, finding.metric, str(reading.count), finding.limit, str(reading.remaining), wait)
-        table.add_row(*map(Text, row), style="red" if reading.over else "")
+        when = (_when(explanation, finding),) if conditional else ()
+        table.add_row(*map(Text, (*row, *when)), style="red" if reading.over else "")
     return table
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from reputation.charges import Answer, Charge
 from reputation.contracts import Board
+from reputation.counters import TRACKED_WINDOWS
 from reputation.engine import Engine
 from reputation.keys import Dimension, Entity, Key, Metric, entities_of
-from reputation.policy import TRACKED_WINDOWS, Policy
+from reputation.policy import Policy
 from reputation.store import functions
 from reputation.store.redis_store import RedisStore
 from reputation.windows import MICROSECONDS

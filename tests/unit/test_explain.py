@@ -23,8 +23,8 @@ from tests.entries_for_tests import ban, listing, override
 ADDRESS = Entity("ip", "192.0.2.7")
 
 
-async def explained() -> Explanation:
-    by_ip = rule("by-ip", key=(Dimension.IP,), limits=("5/1h",))
+async def explained(when: str = "") -> Explanation:
+    by_ip = rule("by-ip", key=(Dimension.IP,), limits=("5/1h",), when=when)
     engine = Engine(policy=Policy(rules=(by_ip,)), store=MemoryStore())
     for entry in (
         ban("ip:192.0.2.0/24", Action.TEMPFAIL, expires_at=4_000_000_000.0),
@@ -62,6 +62,16 @@ async def test_a_person_sees_them_in_a_table() -> None:
     assert "│ ban|ip:192.0.2.0/24 │ tempfail │ 2096-10-02 07:06:40 UTC │ eve │ spam run │" in lines
     assert "│ override|by-ip|ip:192.0.2.7 │ 9/1h │ no end │ eve │ newsletter │" in lines
     assert lines[-1] == "next event: action=tempfail reason=banned entry=ban|ip:192.0.2.0/24"
+
+
+async def test_a_rule_that_is_not_about_all_events_says_so() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    explanation = await explained('class == "bounce"')
+    explain.show(console, explanation)
+    assert isinstance(console.file, io.StringIO)
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    assert '│ by-ip │ messages │ 0 │ 9/1h │ 9 │ │ class == "bounce" │' in lines
+    assert explain.as_dict(explanation)["rules"][0]["when"] == 'class == "bounce"'
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])

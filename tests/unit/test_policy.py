@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from reputation.charges import Answer, Charge, Charging, Kind, Over
+from reputation.counters import EVIDENCE_OF, TRACKED
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
 from reputation.keys import EVIDENCE, Dimension, Entity, Key, Metric, Spelling, distinct, entities_of
-from reputation.policy import EVIDENCE_OF, TRACKED, Policy, member_of
+from reputation.policy import Policy, member_of
 from reputation.rules import COSTS, KNOWN_AT, LEARNED, Accuracy, Mode, OnStoreFailure, Rule, parse_limit
 from reputation.score import KINDS
 from reputation.store.memory import MemoryStore
