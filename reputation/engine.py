@@ -77,7 +77,6 @@ class Engine:
         never_ban: Sequence[Target] = DEFAULT_NEVER_BAN,
     ) -> None:
         self.policy = policy
-        self._exempt = replace(policy, rules=())
         self.spelling = spelling or Spelling()
         self.metrics = metrics or Metrics()
         self.upkeep = Upkeep(store, self.metrics, fallback)
@@ -90,36 +89,44 @@ class Engine:
         )
         self._watch = _StoreWatch(self.metrics, self._clock)
 
+    def use(self, policy: Policy) -> None:
+        """Judge by another policy from now on; what is under way is still judged by the one that it began with."""
+        self.policy = policy
+        self._denials.clear()
+        self.registrar.use(policy)
+
     async def judge(self, event: Event) -> Verdict:
         """What to do about `event`. Never raises for a store that is away."""
-        started = self._clock.monotonic()
+        started, policy = self._clock.monotonic(), self.policy
         entities = entities_of(event, self.spelling)
         standing = self.registrar.register.standing(entities, event.session.client, self.registrar.time_at(started))
         verdict = standing.refusal_at(event.stage)
         if verdict is None:
-            verdict = await self._counted(event, entities, standing, started)
+            verdict = await self._counted(policy, event, entities, standing, started)
         if not verdict.denied:
-            self.upkeep.saw(self.policy.sketched(event, entities))
+            self.upkeep.saw(policy.sketched(event, entities))
         if isinstance(event, Disconnect):
             await self._release(event)
         self.metrics.count(event.stage, verdict.action, verdict.reason, self._clock.monotonic() - started)
         for name in {finding.rule for finding in verdict.findings if finding.reading.over}:
-            self.metrics.rule_over.labels(name, self.policy.rule(name).mode).inc()
+            self.metrics.rule_over.labels(name, policy.rule(name).mode).inc()
         return verdict
 
-    async def _counted(self, event: Event, entities: Entities, standing: Standing, now: float) -> Verdict:
+    async def _counted(
+        self, policy: Policy, event: Event, entities: Entities, standing: Standing, now: float
+    ) -> Verdict:
         """The verdict by what is counted; whoever is exempt from rules is counted all the same."""
         if standing.allow is not None:
-            verdict = await self._decided(event, self._exempt.charges_for(event, entities))
+            verdict = await self._decided(policy, event, policy.exempt.charges_for(event, entities))
             return replace(verdict, reason=Reason.ALLOWLISTED, entry=standing.allow.id)
-        charges = self._overridden(self.policy.charges_for(event, entities, self._clock.now()), now)
-        self._report_conditions()
+        charges = self._overridden(policy.charges_for(event, entities, self._clock.now()), now)
+        self._report_conditions(policy)
         recalled = None if _token(event) else self._denials.recall(charges, now)
-        return await self._decided(event, charges) if recalled is None else self.policy.refusal(recalled)
+        return await self._decided(policy, event, charges) if recalled is None else policy.refusal(recalled)
 
-    def _report_conditions(self) -> None:
+    def _report_conditions(self, policy: Policy) -> None:
         """Tell of conditions that could not be answered; their rules do not apply."""
-        for name, failures in self.policy.failures:
+        for name, failures in policy.failures:
             if failures.count > failures.told:
                 if not failures.told:
                     log.warning("rule %s is passed over, its condition cannot be answered: %s", name, failures.last)
@@ -130,42 +137,42 @@ class Engine:
         register = self.registrar.register
         return overridden(charges, register, self.registrar.time_at(now)) if register.has_overrides else charges
 
-    async def _decided(self, event: Event, charges: Sequence[Charge]) -> Verdict:
+    async def _decided(self, policy: Policy, event: Event, charges: Sequence[Charge]) -> Verdict:
         """Ask the store, and remember what is worth it."""
         answer = await self._asked("decide", self._store.decide(charges, token=_token(event))) if charges else Answer()
         if answer is None:
-            return await self._without(event, charges)
-        verdict = self.policy.decide(answer)
-        if verdict.denied and self.policy.is_cacheable(verdict.rule) and verdict.deciding is not None:
+            return await self._without(policy, event, charges)
+        verdict = policy.decide(answer)
+        if verdict.denied and policy.is_cacheable(verdict.rule) and verdict.deciding is not None:
             self._denials.remember(verdict.deciding, self._clock.monotonic())
         if answer.missing:
             missing = [charges[index] for index in sorted(answer.missing)]
             self._watch.failed("decide", StoreUnavailable(f"no answer about {len(missing)} of {len(charges)} counters"))
-            verdict = await self._completed(event, verdict, missing)
+            verdict = await self._completed(policy, event, verdict, missing)
         self.upkeep.note(answer)
         self.upkeep.leases.hold(event.session.id, answer)
         return verdict
 
-    async def _without(self, event: Event, charges: Sequence[Charge]) -> Verdict:
+    async def _without(self, policy: Policy, event: Event, charges: Sequence[Charge]) -> Verdict:
         """The verdict about charges that the store said nothing about."""
-        verdict = self.policy.fallback(charges)
-        local = self.policy.local_charges(charges, self.upkeep.live) if self._fallback is not None else ()
+        verdict = policy.fallback(charges)
+        local = policy.local_charges(charges, self.upkeep.live) if self._fallback is not None else ()
         if not local or self._fallback is None or verdict.denied:
             return verdict
         answer = await self._fallback.decide(local)
         if self.upkeep.local_leases is not None:
             self.upkeep.local_leases.hold(event.session.id, answer)
-        counted = self.policy.decide(answer)
+        counted = policy.decide(answer)
         if counted.action in (Action.REJECT, Action.DISCARD):  # the share is a guess: nothing is refused for good
             counted = replace(counted, action=Action.TEMPFAIL, reply="")
         return counted if counted.denied else replace(verdict, answer=answer, local=True)
 
-    async def _completed(self, event: Event, verdict: Verdict, missing: Sequence[Charge]) -> Verdict:
+    async def _completed(self, policy: Policy, event: Event, verdict: Verdict, missing: Sequence[Charge]) -> Verdict:
         """A verdict about some keys, with what the rules of the missing ones say.
 
         What an accepting verdict has charged locally, besides, is not given back: it ages out.
         """
-        fallback = await self._without(event, missing)
+        fallback = await self._without(policy, event, missing)
         if fallback.action.severity <= verdict.action.severity:
             unheard = verdict.action is Action.ACCEPT and any(charge.plan.scoped for charge in missing)
             return replace(verdict, reason=Reason.STORE_UNAVAILABLE) if unheard else verdict
@@ -206,15 +213,15 @@ class Engine:
 
         Raises `StoreError` when the store does not answer: an operator wants to know.
         """
-        register, now = self.registrar.register, self._clock.monotonic()
-        charges = self._overridden(self.policy.charges_to_explain(entity), now)
+        register, policy, now = self.registrar.register, self.policy, self._clock.monotonic()
+        charges = self._overridden(policy.charges_to_explain(entity), now)
         answer = await self._store.decide(charges) if charges else Answer()
         return Explanation(
             entity=entity,
-            verdict=register.standing_of(entity, self.registrar.time_at(now)).applied(self.policy.decide(answer)),
+            verdict=register.standing_of(entity, self.registrar.time_at(now)).applied(policy.decide(answer)),
             series=tuple(await self._store.series(entity)),
             entries=register.about(entity, self.registrar.time_at(now)),
-            conditions={rule.name: rule.when for rule in self.policy.rules if rule.when},
+            conditions={rule.name: rule.when for rule in policy.rules if rule.when},
         )
 
     async def top(

@@ -58,6 +58,8 @@ class Policy:
     _conditional: Mapping[Stage, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
     _judging: dict[tuple[Stage, tuple[bool, ...]], Batch] = field(init=False, repr=False, compare=False)
     """By stage, and by which of its conditional rules are met; made when it is first needed."""
+    exempt: "Policy" = field(init=False, repr=False, compare=False)
+    """The same without its rules, for those whom none applies to: they are counted all the same."""
     failures: tuple[tuple[str, Failures], ...] = field(init=False, repr=False, compare=False)
     """Of rules with a condition, how often it could not be answered."""
     _learning: Mapping[Metric, tuple[Counter, ...]] = field(init=False, repr=False, compare=False)
@@ -68,6 +70,7 @@ class Policy:
         if doubled:
             raise ConfigError(f"rule names must differ, because each names a counter: {', '.join(doubled)}")
         object.__setattr__(self, "_named", {rule.name: rule for rule in self.rules})
+        object.__setattr__(self, "exempt", replace(self, rules=()) if self.rules else self)
         conditional = {stage: tuple(it for it in self.rules if it.stage is stage and it.condition) for stage in Stage}
         object.__setattr__(self, "_conditional", conditional)
         failures = tuple((rule.name, rule.condition.failures) for rule in self.rules if rule.condition is not None)

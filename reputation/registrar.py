@@ -131,6 +131,10 @@ class Registrar:
 
     # Keeping up
 
+    def use(self, policy: Policy) -> None:
+        """Check overrides by the rules of another policy from now on."""
+        self._policy = policy
+
     async def start(self) -> None:
         """Read the register for the first time; without the store there is none yet."""
         await self._refresh_or_count()

@@ -1,7 +1,8 @@
 """The program: ``python -m smtp_frontend --config FILE``.
 
 Prints one line ``ready smtp HOST:PORT`` per address on standard output once it listens, and logs to standard
-error. SIGTERM and SIGINT drain: no new sessions, open transactions finish within `smtp.drain_seconds`.
+error. SIGTERM and SIGINT drain: no new sessions, open transactions finish within `smtp.drain_seconds`. SIGHUP
+reads the rules anew; no session notices but by its verdicts.
 
 Exit status: 0 after a signal, 1 for a configuration that cannot be used (an address that is taken, too),
 3 when the embedded store does not start.
@@ -15,8 +16,8 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from reputation.assemble import open_engine, settings_of
@@ -39,10 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="smtp_frontend", description="The SMTP front end of reputon.")
     parser.add_argument("--config", type=Path, required=True, help="TOML file")
     path: Path = parser.parse_args(arguments).config
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there are rules to read anew
     try:
         settings = settings_of(path)
         start_log(settings.log.level)
-        asyncio.run(serve(settings))
+        asyncio.run(serve(settings, path))
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
         return 1
@@ -61,14 +63,14 @@ def start_log(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
-async def serve(settings: Settings) -> None:
-    """Open engine and next hop, listen, and drain when a signal comes."""
+async def serve(settings: Settings, path: Path) -> None:
+    """Open engine and next hop, listen, and drain when a signal comes; `path` is what SIGHUP reads again."""
     for line in effective_lines(settings):
         log.info("config %s", line)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with open_engine(settings) as engine:
+    async with open_engine(settings) as engine, _reloading(engine, settings, path):
         server = Server(_surroundings(settings, engine))
         # What was loaded stays for good; going through it again and again held every session up for 20 ms.
         gc.collect()
@@ -81,6 +83,45 @@ async def serve(settings: Settings) -> None:
         finally:
             await server.close()
     log.info("stopped")
+
+
+@asynccontextmanager
+async def _reloading(engine: Engine, settings: Settings, path: Path) -> AsyncIterator[None]:
+    """Read the rules anew at each SIGHUP, for as long as the block runs."""
+    loop, wanted = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, wanted.set)
+
+    async def reload() -> None:
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            await asyncio.to_thread(_reloaded, engine, settings, path, loop)
+
+    task = asyncio.create_task(reload(), name="reload")
+    try:
+        yield
+    finally:
+        task.cancel()
+        loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # who drains is not to be killed by it
+
+
+def _reloaded(engine: Engine, settings: Settings, path: Path, loop: asyncio.AbstractEventLoop) -> None:
+    """Put the policy of a file in force. Reading one takes as long as hundreds of decisions, so in a thread."""
+    try:
+        fresh = settings_of(path)
+        policy = fresh.policy()
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            log.error("not reloaded, the rules stay as they were: %s", line)  # noqa: TRY400 - the user's mistake
+        return
+    loop.call_soon_threadsafe(engine.use, policy)
+    log.info("reloaded: %d rules of %s are in force", len(policy.rules), path)
+    for name in ("store", "smtp", "register_table", "log"):
+        if getattr(fresh, name) != getattr(settings, name):
+            log.warning("[%s] has changed: that takes effect at the next start", name.removesuffix("_table"))
+    if fresh.spelling() != settings.spelling():
+        log.warning("[keys] has changed: how addresses are spelled takes effect at the next start")
 
 
 def within_descriptors(smtp: SmtpSettings) -> SmtpSettings:

@@ -3,7 +3,8 @@
 Opens the store first (an embedded one belongs to this process, so that it outlives a front end that is
 restarted), then starts the SMTP front end as a process of its own and starts it again when it dies.
 A program that ends before it was ready once is a mistake to be read, not to be repeated. When this process dies,
-however it dies, the front end is told (on Linux), so that it does not keep the port from the next one.
+however it dies, the front end is told (on Linux), so that it does not keep the port from the next one. SIGHUP is passed
+on: the front end reads the rules anew.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import ctypes
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -29,6 +31,7 @@ async def serve(path: Path, settings: Settings) -> int:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is somebody to pass it on to
     store = await open_store(settings.store)
     try:
         return await _front_end(path, settings, await _store_name(store), stop)
@@ -51,8 +54,9 @@ async def _front_end(path: Path, settings: Settings, store_name: str, stop: asyn
         program = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "smtp_frontend", "--config", str(path)),
             stdout=asyncio.subprocess.PIPE,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_before_program,
         )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _pass_on, program)
         addresses = await _ready(program, len(settings.smtp.listen))
         if not addresses and not shown:
             return await program.wait()
@@ -80,8 +84,14 @@ async def _ready(program: asyncio.subprocess.Process, expected: int) -> list[str
     return addresses if len(addresses) == expected else []
 
 
-def _die_with_parent() -> None:
-    """In the child: be told when the parent dies (Linux: PR_SET_PDEATHSIG)."""
+def _pass_on(program: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):  # it has just ended, and the next one reads the file anyway
+        program.send_signal(signal.SIGHUP)
+
+
+def _before_program() -> None:
+    """In the child: be told when the parent dies (Linux: PR_SET_PDEATHSIG); be deaf to SIGHUP until it has an ear."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
