@@ -194,7 +194,7 @@ class Interpolated:
     def admits(self, now_us: int) -> bool:
         if self._moments.retry_after_us(1, self._limit.count, self._limit.window, now_us):
             return False
-        self._moments.charge(1, now_us, self._limit.window)
+        self._moments.charge(1, now_us, (self._limit.window,))
         return True
 
 

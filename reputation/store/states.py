@@ -135,19 +135,17 @@ class MomentsOfOne:
         if not due[0] or not charge.cost or self.repeated:
             return False
         [meter] = charge.plan.meters
-        longest = max(meter.windows)
-        self._moments.charge(charge.cost, now, longest)
+        self._moments.charge(charge.cost, now, meter.windows)
         for position in range(0, len(numbers), 2):
             numbers[position] += charge.cost
         if token:
             self._tokens = (*self._tokens, token)[-MAX_TOKENS:]
-        self.expires_us = now + longest.seconds * MICROSECONDS * 11 // 10
+        self.expires_us = now + self._moments.longest_us * 11 // 10
         return True
 
     def refund(self, given: Given) -> bool:
         self._tokens = tuple(token for token in self._tokens if token != given.token)
-        longest = max(window for meter in given.charge.plan.meters for window in meter.windows)
-        self._moments.refund(given.charge.cost, given.at_us, longest)
+        self._moments.refund(given.charge.cost, given.at_us)
         return not self._moments.stretches
 
 

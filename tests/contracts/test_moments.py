@@ -7,7 +7,6 @@ import pytest
 from reputation.charges import Charging, Over, Receipt, receipt_of
 from reputation.contracts import Store
 from reputation.moments import KEPT_STRETCHES, Moments
-from reputation.windows import Window
 from tests.builders import RECENT, came, charge, tracked, us
 from tests.contracts.asking import ONE_MICROSECOND, ask, give_back
 
@@ -85,24 +84,42 @@ async def test_a_clock_that_goes_back_counts_at_the_latest_moment(store: Store) 
     assert await held(store, 160, "2/1m") == [0]
 
 
+async def test_an_override_with_short_windows_forgets_nothing_that_the_long_ones_need(store: Store) -> None:
+    for at in range(3):
+        await ask(store, at, came("3/24h"))
+    assert (await ask(store, 10, came("9/5m"))).allowed, "somebody has given him other limits"
+    refused = await ask(store, 400, came("3/24h"))
+    assert (refused.allowed, refused.readings[0][0][0].count) == (False, 4)
+    for day in range(1, 4):  # ... and nobody counts by the day any more
+        await ask(store, day * 86_400 + 20, came("9/5m"))
+    assert await held(store, 3 * 86_400 + 21, "9/24h") == [1]
+
+
 @pytest.mark.parametrize("cost", [1, 3])
-async def test_more_than_is_kept_apart_is_counted_as_the_reference_counts_it(store: Store, cost: int) -> None:
-    """Twice as many stretches as are kept, in bursts: what has become one is still right in number."""
-    random, reference, at, hour = Random(5), Moments(), 0.0, Window(HOUR)
+@pytest.mark.parametrize("windows", [("1h",), ("1m", "1h"), ("5m", "24h", "1m")])
+async def test_more_than_is_kept_apart_is_counted_as_the_reference_counts_it(
+    store: Store, cost: int, windows: tuple[str, ...]
+) -> None:
+    """Many times as many stretches as are kept, in bursts: what has become one is still right in number."""
+    random, reference, at = Random(5), Moments(), 0.0
     receipts: list[Receipt] = []
-    many = came("999999/1h", cost=cost)
+    many = came(*(f"999999/{window}" for window in windows), cost=cost)
     for _ in range(5 * KEPT_STRETCHES if cost == 1 else 2 * KEPT_STRETCHES):
         at += random.choice([0.000_1, 0.5, 5.0])
         answer = await ask(store, at, many)
-        reference.charge(cost, us(at), hour)
+        reference.charge(cost, us(at), many.plan.meters[0].windows)
         if random.random() < 0.2:
             given = random.choice([receipt_of(answer), *receipts])
             await give_back(store, given)
-            reference.refund(cost, given[0].at_us, hour)
+            reference.refund(cost, given[0].at_us)
         receipts.append(receipt_of(answer))
     assert sum(count for _, _, count in reference.stretches) > 3 * len(reference.stretches), "many have become one"
     for later in range(0, HOUR, 100):
-        asked = came("40/1h", charging=Charging.NEVER)
-        [[[reading]]] = (await ask(store, at + later, asked)).readings
-        assert reading.count == reference.count(hour, us(at + later))
-        assert round(reading.retry_after_seconds * 1e6) == reference.retry_after_us(1, 40, hour, us(at + later))
+        asked = came("40/1h", "30/1m", charging=Charging.NEVER)
+        [[readings]] = (await ask(store, at + later, asked)).readings
+        for reading, limit in zip(readings, (40, 30), strict=True):
+            window = reading.window
+            assert reading.count == reference.count(window, us(at + later))
+            assert round(reading.retry_after_seconds * 1e6) == reference.retry_after_us(
+                1, limit, window, us(at + later)
+            )

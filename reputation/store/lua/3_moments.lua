@@ -4,6 +4,8 @@
 -- A key holds a string, of which a decision reads only a few places:
 --
 --     latest      the time of the last charge in microseconds
+--     longest     how long units are kept, in microseconds, until ...
+--     till        ... then, if nobody charges by as long a window before
 --     before      how many units there were before the first stretch; what there were ever is counted on and on
 --     tokens      a byte that says how many, then 8 bytes each
 --     stretches   oldest first, 20 bytes each: its last moment, how long it is, how many units there were up to its end
@@ -11,28 +13,31 @@
 local KEPT_STRETCHES = 512
 local MERGED_AT_ONCE = 64
 
+local HEAD, HEAD_BYTES = '<ddddB', 33
 local STRETCH, STRETCH_BYTES = '<I7I6I7', 20
 
 -- What is kept under a key, as positions in its string.
 local function moments_of(key)
   local raw = redis.call('GET', key)
   if not raw then
-    return { raw = '', latest = 0, before = 0, tokens = '', from = 1, n = 0 }
+    return { raw = '', latest = 0, longest = 0, till = 0, before = 0, tokens = '', from = 1, n = 0 }
   end
-  local latest, before, tokens = struct.unpack('<ddB', raw)
-  local from = 18 + tokens * TOKEN_BYTES
+  local latest, longest, till, before, tokens = struct.unpack(HEAD, raw)
+  local from = HEAD_BYTES + 1 + tokens * TOKEN_BYTES
   return {
     raw = raw,
     latest = latest,
+    longest = longest,
+    till = till,
     before = before,
-    tokens = string.sub(raw, 18, from - 1),
+    tokens = string.sub(raw, HEAD_BYTES + 1, from - 1),
     from = from,
     n = (#raw + 1 - from) / STRETCH_BYTES,
   }
 end
 
 local function save_moments(key, kept, ...)
-  local head = struct.pack('<ddB', kept.latest, kept.before, #kept.tokens / TOKEN_BYTES)
+  local head = struct.pack(HEAD, kept.latest, kept.longest, kept.till, kept.before, #kept.tokens / TOKEN_BYTES)
   redis.call('SET', key, head .. kept.tokens .. string.sub(kept.raw, kept.from), ...)
 end
 
@@ -90,12 +95,12 @@ local function wait_for_moments(kept, window_us, excess, total, gone, now)
     local index, count = number - before - 1, units - before
     leaves = count == 1 and last or last - length + math.ceil(index / (count - 1) * length)
   end
-  return leaves + window_us - now
+  return math.max(1, leaves + window_us - now)
 end
 
 -- Forget what has left the longest window.
-local function forget_moments(kept, longest)
-  local first = first_beyond(kept, 1, kept.latest - longest * 1000000)
+local function forget_moments(kept)
+  local first = first_beyond(kept, 1, kept.latest - kept.longest)
   kept.before = units_before(kept, first)
   kept.from, kept.n = kept.from + (first - 1) * STRETCH_BYTES, kept.n - first + 1
   if kept.n == 0 then
@@ -109,31 +114,51 @@ local function replace_stretches(kept, at, stretches, n)
   kept.n = n
 end
 
--- Make one of two neighbours, for those that are the shortest together; nobody is merged twice.
-local function merge_moments(kept)
-  local lasts, lengths, units, spans, packed = {}, {}, {}, {}, {}
-  for i = 1, kept.n do
-    lasts[i], lengths[i], units[i] = stretch_at(kept, i)
+-- Make one of two neighbours, for those that lose the least by it; nobody is merged twice. The loss is how long two are
+-- together, as a part of the window that they will leave next.
+local function merge_moments(kept, lengths)
+  local n, lasts, spans, units, losses, old = kept.n, {}, {}, {}, {}, 0
+  for i = 1, n do
+    lasts[i], spans[i], units[i] = stretch_at(kept, i)
+    local age, next_length = kept.latest - lasts[i], lengths[#lengths]
+    for w = #lengths, 1, -1 do
+      if lengths[w] > age then
+        next_length = lengths[w]
+      end
+    end
     if i > 1 then
-      spans[i - 1] = lasts[i] - lasts[i - 1] + lengths[i - 1]
+      losses[i - 1] = (lasts[i] - lasts[i - 1] + spans[i - 1]) / next_length
+      old = old + (age >= lengths[1] and 1 or 0)
     end
   end
-  table.sort(spans)
-  local shortest, left, fresh, first = spans[MERGED_AT_ONCE], MERGED_AT_ONCE, false, 0
-  for i = 1, kept.n do
-    if fresh and left > 0 and lasts[i] - first <= shortest then
+  local considered, sorted = old >= MERGED_AT_ONCE and old or n - 1, {}
+  for i = 1, considered do
+    sorted[i] = losses[i]
+  end
+  table.sort(sorted)
+  local most, left, fresh, first, packed = sorted[MERGED_AT_ONCE], MERGED_AT_ONCE, false, 0, {}
+  for i = 1, n do
+    if fresh and left > 0 and i - 1 <= considered and losses[i - 1] <= most then
       packed[#packed], left, fresh = struct.pack(STRETCH, lasts[i], lasts[i] - first, units[i]), left - 1, false
     else
-      first, fresh = lasts[i] - lengths[i], true
-      packed[#packed + 1] = struct.pack(STRETCH, lasts[i], lengths[i], units[i])
+      first, fresh = lasts[i] - spans[i], true
+      packed[#packed + 1] = struct.pack(STRETCH, lasts[i], spans[i], units[i])
     end
   end
   replace_stretches(kept, 1, table.concat(packed), #packed)
 end
 
-local function add_moments(kept, cost, now, longest)
+local function add_moments(kept, cost, now, meter)
+  local lengths, longest = {}, 0
+  for w = 1, #meter do
+    lengths[w] = meter[w].window_us
+    longest = math.max(longest, lengths[w])
+  end
   kept.latest = math.max(now, kept.latest)
-  forget_moments(kept, longest)
+  if longest >= kept.longest or kept.latest >= kept.till then
+    kept.longest, kept.till = longest, kept.latest + longest
+  end
+  forget_moments(kept)
   local n, time = kept.n, kept.latest
   local units = units_before(kept, n + 1)
   if n > 0 then
@@ -146,7 +171,8 @@ local function add_moments(kept, cost, now, longest)
   end
   replace_stretches(kept, n + 1, struct.pack(STRETCH, time, 0, units + cost), n + 1)
   if n + 1 > KEPT_STRETCHES + MERGED_AT_ONCE then
-    merge_moments(kept)
+    table.sort(lengths)
+    merge_moments(kept, lengths)
   end
 end
 
@@ -206,22 +232,22 @@ kinds.m = {
     if cost == 0 or seen.repeated or not is_due(plan[1], seen.over[1], allowed) then
       return
     end
-    add_moments(kept, cost, now, plan.longest)
+    add_moments(kept, cost, now, plan[1])
     if allowed and seen.token ~= '' then
       kept.tokens = string.sub(kept.tokens .. seen.token, -MAX_TOKENS * TOKEN_BYTES)
     end
-    save_moments(seen.key, kept, 'PX', plan.longest * 1100)
+    save_moments(seen.key, kept, 'PX', math.ceil(kept.longest * 11 / 10000))
     for _ = 1, #plan[1] do
       reply[slot] = reply[slot] + cost
       slot = slot + 2
     end
   end,
-  refund = function(key, plan, amount, charged_at, _, token)
+  refund = function(key, _, amount, charged_at, _, token)
     local kept = moments_of(key)
     if kept.n == 0 then
       return 0
     end
-    forget_moments(kept, plan.longest)
+    forget_moments(kept)
     local refunded = take_moments(kept, tonumber(amount), charged_at)
     kept.tokens = without(kept.tokens, token)
     if kept.n > 0 then
