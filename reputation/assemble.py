@@ -18,7 +18,7 @@ from reputation.store.memory import MemoryStore
 from reputation.store.redis_store import RedisStore
 
 MOST_LOCAL_KEYS = 100_000
-"""What a process counts by itself while the store is away; about 2 kB each."""
+"""What a process counts by itself while the store is away; about 2 kB each, of interpolated rules up to 60."""
 
 log = logging.getLogger("reputon.engine")
 

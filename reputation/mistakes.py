@@ -1,7 +1,7 @@
 """What is wrong with a configuration, in plain words: ``[table] key: what to write instead``.
 
-The mistakes come from pydantic, whose door is `reputation.config`, as it lists them. Values are never repeated: they
-may be secrets.
+The mistakes come from pydantic, whose door is `reputation.config`, as it lists them. Values are not repeated, because
+they may be secrets, but by our own checks of what is none (an address, a limit, a reply).
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -9,11 +9,11 @@ The units between the two are taken to have come evenly::
     stretches    [2 ] [1]              [   7   ]
                                       first   last
 
-A new unit joins the youngest stretch where that loses nothing: two units are a stretch with two ends. So 512 units, and
-1024 that came one by one, are known to the microsecond, and a limit up to that is as good as a list of all moments. When
-there are many more stretches than that (`MERGED_AT_ONCE`), neighbours become one. A rolling window ``(now - W, now]``
-that begins inside a stretch counts the part of it that is left, which is the only thing that can be wrong: by some units
-out of hundreds, in either direction.
+A new unit joins the youngest stretch where that loses nothing: two units are a stretch with two ends. So 512 units,
+and 1024 that came one by one, are known to the microsecond, and a limit up to that is as good as a list of all moments.
+When there are many more stretches than that (`MERGED_AT_ONCE`), neighbours become one. A rolling window
+``(now - W, now]`` that begins inside a stretch counts the part of it that is left, which is the only thing that can be
+wrong: by some units out of hundreds, in either direction.
 
 One list serves all windows of a rule. What matters about a stretch is how long it is compared with the window that it
 will leave next, so neighbours that are short in that sense are merged; and none in the shortest window, unless there
@@ -23,8 +23,8 @@ How long units are kept does not follow the windows of one charge: an override m
 must find its units when the override is lifted. It is the longest window of any charge, until nobody has charged by it
 for as long as it lasts.
 
-The list takes 20 bytes for two units, so whoever sends little takes little; `reputation.windows` takes the same few bytes
-for anybody, which is why strict limits are the usual ones.
+The list takes 20 bytes for two units, so whoever sends little takes little; `reputation.windows` takes the same few
+bytes for anybody, which is why strict limits are the usual ones.
 
 The clock may go back: what comes then is counted at the latest moment that there was.
 

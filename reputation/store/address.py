@@ -23,6 +23,13 @@ class Address:
     port: int = 0
     """0 for a unix socket."""
 
+    @classmethod
+    def told(cls, host: str, port: int) -> "Address":
+        """The address that a server has named; ValueError for one that cannot be."""
+        if not host or "\0" in host or not 0 < port < 65_536:
+            raise ValueError(f"{host!r} and {port} are no address")
+        return cls(host, port)
+
     def __str__(self) -> str:
         if not self.port:
             return self.host
@@ -144,7 +151,7 @@ def _address(text: str, default_port: int, number: int) -> Address:
     if not colon or port.endswith("]"):
         host, port = text, str(default_port)
     host = host.strip("[]")
-    if not host or not port.isdecimal() or len(port) > MAX_DIGITS or not 0 < int(port) <= 65_535:
+    if not host or "\0" in host or not port.isdecimal() or len(port) > MAX_DIGITS or not 0 < int(port) <= 65_535:
         raise ConfigError(f"server {number} is not HOST:PORT: USER:PASSWORD@ stands before all of them, and {ESCAPES}")
     return Address(host, int(port))
 
@@ -158,9 +165,12 @@ def _tls(query: dict[str, str]) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=query.get("ca"))
         if "cert" in query:
             context.load_cert_chain(query["cert"], query.get("key"))
-    except OSError as error:  # ssl.SSLError is one
-        named = ", ".join(f"{name}={query[name]}" for name in ("ca", "cert", "key") if name in query)
-        raise ConfigError(f"TLS files cannot be read: {error.strerror or error} ({named})") from None
+    except (OSError, ValueError) as error:  # ssl.SSLError is the former; the latter for what can be no name
+        named = ", ".join(
+            f"{name}={query[name]}".replace("\0", "%00") for name in ("ca", "cert", "key") if name in query
+        )
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"TLS files cannot be read: {why} ({named})") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if query.get("verify") == "no":
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -106,6 +106,9 @@ class Node:
                 connection = await self._connect()
             except StoreError as error:
                 self._failed = error
+            except Exception as error:  # the top of a job that must not end: nobody would connect any more
+                self._failed = StoreUnavailable(f"{self.address}: {error}")
+                log.exception("%s", self.address)
             else:
                 self._connection, self._failed = connection, None
                 self._connected_at = asyncio.get_running_loop().time()
@@ -138,7 +141,7 @@ class Node:
                     )
                 else:
                     _, connection = await loop.create_unix_connection(lambda: Connection(self._lost), address.host)
-        except (OSError, UnicodeError) as error:  # the latter for a host that can be no name
+        except (OSError, OverflowError, ValueError) as error:  # the latter for a host or a port that cannot be
             raise StoreUnavailable(
                 f"{address}: cannot connect: {hinted(str(error) or 'no answer', self._url)}"
             ) from error

@@ -3,7 +3,8 @@
 Sketches and leaderboards are kept by stretches of time, each under a key of its own, which is named here: a cluster
 must know the keys of a call. So the server is asked for its time first, now and then.
 
-Bugs: while its slot moves, a sketch cannot be read: it has several keys, and no server has them all.
+Bugs: while its slot moves, a sketch cannot be read: it has several keys, and no server has them all. The servers of a
+cluster are taken to agree on the time within a stretch or so.
 """
 
 import asyncio

@@ -258,7 +258,7 @@ class RedisStore(RedisReports):
         if word in ("MOVED", "ASK"):
             slot, _, place = rest.partition(" ")
             host, _, port = place.rpartition(":")
-            address = Address(host.strip("[]") or node.address.host, int(port))
+            address = Address.told(host.strip("[]") or node.address.host, int(port))
             node = topology.moved(int(slot), address) if word == "MOVED" else topology.at(address)
             await node.ready(deadline)
             return node, [part[1]] if word == "MOVED" else [packed("ASKING"), part[1]]
@@ -268,7 +268,7 @@ class RedisStore(RedisReports):
         if FUNCTION_MISSING in error:
             return node, [LOAD_FUNCTIONS, part[1]]
         if word in ("READONLY", "CLUSTERDOWN", "MASTERDOWN"):  # a fail-over, and our map is of before
-            await topology.relearned(deadline)
+            await topology.relearned(deadline, doubted=node)
             elsewhere = topology.node(part[0])
             if elsewhere is not asked:
                 await elsewhere.ready(deadline)

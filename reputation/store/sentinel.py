@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
@@ -57,21 +57,29 @@ async def _named(sentinel: Address, url: StoreUrl) -> Address | StoreError:
         return error_of(str(sentinel), str(error))
     except StoreError as error:
         return error
-    except (RedisError, OSError, UnicodeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
+        return StoreUnavailable(f"{sentinel}: this Sentinel talks nonsense: {error}")
+    except (RedisError, OSError) as error:
         trouble = "no answer" if isinstance(error, TimeoutError) else str(error)
         return StoreUnavailable(f"{sentinel}: cannot connect: {hinted(trouble, url)}")
 
 
 async def _told(sentinel: Address, url: StoreUrl, credentials: dict[str, str | None]) -> Address:
-    once = Retry(NoBackoff(), 0)
     times = {"socket_timeout": CONNECT_SECONDS, "socket_connect_timeout": CONNECT_SECONDS}
-    options: dict[str, Any] = {"protocol": 2, "retry": once, **times, **_tls_options(url), **credentials}
-    async with asyncio.timeout(CONNECT_SECONDS), Redis(host=sentinel.host, port=sentinel.port, **options) as client:
-        named: Any = await client.sentinel_get_master_addr_by_name(url.service)
+    options: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0), **times, **credentials}
+    kind = Connection if url.tls is None else SSLConnection
+    connection: Any = kind(host=sentinel.host, port=sentinel.port, **options, **_tls_options(url))
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await connection.connect()
+            await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.service)
+            named = await connection.read_response()
+    finally:
+        await connection.disconnect(nowait=True)
     if named is None:
         raise StoreMisuse(f"{sentinel}: this Sentinel knows no group {url.service!r}")
     host, port = named
-    return Address(host.decode() if isinstance(host, bytes) else str(host), int(port))
+    return Address.told(host.decode(), int(port))
 
 
 def _tls_options(url: StoreUrl) -> dict[str, Any]:
@@ -80,7 +88,6 @@ def _tls_options(url: StoreUrl) -> dict[str, Any]:
     of = url.tls_options
     trusting = of.get("verify") == "no"
     return {
-        "ssl": True,
         "ssl_ca_certs": of.get("ca"),
         "ssl_certfile": of.get("cert"),
         "ssl_keyfile": of.get("key"),

@@ -32,7 +32,7 @@ class SlotMap(NamedTuple):
             if not 0 <= first <= last < SLOTS:
                 raise ValueError(f"there are no slots {first} to {last}")
             host = primary[0].decode() if primary[0] else asked.host  # empty: the one that we have asked
-            ranges.append((first, last, Address(host, int(primary[1]))))
+            ranges.append((first, last, Address.told(host, int(primary[1]))))
         return cls(asked, ranges)
 
 

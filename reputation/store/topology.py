@@ -66,8 +66,11 @@ class Topology(Protocol):
         """Wait until the map has been asked for once. Raises `StoreError` when that failed."""
         ...
 
-    async def relearned(self, deadline: float) -> None:
-        """The map is wrong: wait until it has been asked for once more, if there is one to be asked for."""
+    async def relearned(self, deadline: float, *, doubted: Node | None = None) -> None:
+        """The map is wrong: wait until it has been asked for once more, if there is one to be asked for.
+
+        What a `doubted` server says counts only where nobody else knows as much: it may be cut off from the others.
+        """
         ...
 
     def close(self) -> None:
@@ -103,7 +106,7 @@ class SingleServer:
     async def known(self, deadline: float) -> None:
         """There is no map."""
 
-    async def relearned(self, deadline: float) -> None:
+    async def relearned(self, deadline: float, *, doubted: Node | None = None) -> None:
         """There is no map."""
 
     def close(self) -> None:
@@ -122,6 +125,7 @@ class Watched:
         """Set when the present round of asking is over; each round has its own."""
         self._wanted = False
         """Whether somebody has wanted another round since the present one began."""
+        self._doubted: set[Node] = set()
 
     def learn_soon(self, *_: object) -> None:
         """Ask for the map again, once more after the round that is under way."""
@@ -137,6 +141,9 @@ class Watched:
                 await self._learn()
             except StoreError as error:
                 self._failed = error
+            except Exception as error:  # the top of a job that must not end: the map would never be right again
+                self._failed = StoreUnavailable(f"where the servers are cannot be found out: {error}")
+                log.exception("store topology")
             else:
                 self._known, self._failed = True, None
             self._asked.set()
@@ -168,9 +175,11 @@ class Watched:
         if not self._known:
             raise again(self._failed) or StoreUnavailable("where the servers are is not known yet")
 
-    async def relearned(self, deadline: float) -> None:
+    async def relearned(self, deadline: float, *, doubted: Node | None = None) -> None:
         """Wait until the map has been asked for once more; not beyond the deadline."""
         asked = self._asked
+        if doubted is not None:
+            self._doubted.add(doubted)
         self.learn_soon()
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
@@ -243,6 +252,8 @@ class Cluster(Watched):
         return node
 
     def moved(self, slot: int, address: Address) -> Node:
+        if not 0 <= slot < SLOTS:
+            raise ValueError(f"there is no slot {slot}")
         node = self._node_at(address)
         self._slots[slot] = node
         if node not in self._primaries:
@@ -268,20 +279,22 @@ class Cluster(Watched):
 
     async def _learn(self) -> None:
         """Take the map of whoever knows the most. Raises `StoreError` when nobody knows anything."""
-        said = await self._told()
+        doubted = {node.address for node in self._doubted}
+        said = await self._told(doubted)
+        self._doubted.clear()
         errors = [each for each in said if isinstance(each, StoreError)]
         maps = [each for each in said if isinstance(each, SlotMap)]
         if not maps:
             raise errors[-1]
-        best = max(maps, key=lambda known: known.covered)
+        best = max(maps, key=lambda known: (known.covered, known.asked not in doubted))
         if not best.covered:
             asked = ", ".join(str(known.asked) for known in maps)
             raise StoreUnavailable("; ".join((f"no slot is anybody's, say {asked}", *map(str, errors))))
         self._take(best)
 
-    async def _told(self) -> list[SlotMap | StoreError]:
+    async def _told(self, doubted: Collection[Address]) -> list[SlotMap | StoreError]:
         """What is said about the map until somebody knows all of it; nobody is waited for longer than a head start."""
-        upcoming, asked = self._to_ask(), set[asyncio.Task[SlotMap | StoreError]]()
+        upcoming, asked = self._to_ask(doubted), set[asyncio.Task[SlotMap | StoreError]]()
         said: list[SlotMap | StoreError] = []
         async with asyncio.TaskGroup() as tasks:
             while upcoming or asked:
@@ -290,18 +303,18 @@ class Cluster(Watched):
                 head_start = HEAD_START_SECONDS if upcoming else None
                 done, asked = await asyncio.wait(asked, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
                 said += [task.result() for task in done]
-                if any(isinstance(each, SlotMap) and each.covered == SLOTS for each in said):
+                if any(isinstance(it, SlotMap) and it.covered == SLOTS and it.asked not in doubted for it in said):
                     break
             for task in asked:
                 task.cancel()
         return said
 
-    def _to_ask(self) -> list[Node]:
-        """Everybody that could know the map, those that we are connected to first."""
+    def _to_ask(self, doubted: Collection[Address]) -> list[Node]:
+        """Everybody that could know the map, those that we are connected to first, those in doubt last."""
         known = {node.address: node for node in self.nodes()}
         for address in self._url.addresses:
             known.setdefault(address, self._node_at(address))
-        return sorted(known.values(), key=lambda node: not node.connected)
+        return sorted(known.values(), key=lambda node: (node.address in doubted, not node.connected))
 
     def _take(self, known: SlotMap) -> None:
         slots = list(self._slots)  # who holds what the map says nothing about is asked again, too

@@ -12,8 +12,11 @@ import redis
 
 from reputation.errors import StoreError, StoreMisuse, StoreUnavailable
 from reputation.store.address import Address, StoreUrl
+from reputation.store.redis_store import RedisStore
 from reputation.store.sentinel import primary_of
 from tests import clusters
+from tests.builders import charge, tracked
+from tests.cluster.byte_server import byte_server
 from tests.clusters import GROUP, SentinelServers, sentinel_group
 from tests.servers import RedisServer, redis_binary, tls_files
 
@@ -115,3 +118,25 @@ async def test_sentinels_are_asked_by_tls(tmp_path: Path) -> None:
         assert await asked(url) == Address("127.0.0.1", watched.port)
         with pytest.raises(StoreUnavailable, match="names the authority to trust"):
             await asked(f"rediss+sentinel://{place}/{GROUP}")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(b"*2\r\n$9\r\n127.0.0.1\r\n$3\r\nabc\r\n", b"*2\r\n$9\r\n127.0.0.1\r\n$5\r\n70000\r\n"),
+        *(b"*1\r\n$9\r\n127.0.0.1\r\n", b"*2\r\n$3\r\na\0b\r\n$4\r\n7000\r\n", b"$2\r\nhi\r\n", b":7\r\n"),
+        *(b"*2\r\n$3\r\na\xffb\r\n$4\r\n7000\r\n", b"-ERR boom\r\n", b"HTTP/1.1 400\r\n\r\n"),
+    ],
+)
+async def test_nonsense_is_said_to_be_and_ends_nothing(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async with byte_server(lambda command: reply if command[0].upper() == b"SENTINEL" else b"+OK\r\n") as server:
+        place = f"127.0.0.1:{server.port}"
+        with pytest.raises(StoreError, match=rf"^{place}: "):
+            await asked(f"redis+sentinel://{place}/{GROUP}")
+        store = RedisStore(f"redis+sentinel://{place}/{GROUP}", deadline_seconds=0.3)
+        for _ in range(3):
+            with pytest.raises(StoreError, match=rf"^{place}: "):
+                await store.decide([charge(tracked(60))])
+            await asyncio.sleep(0.1)
+        await store.close()
+    assert "never retrieved" not in caplog.text

@@ -9,6 +9,7 @@ import pytest
 from reputation.errors import StoreUnavailable
 from reputation.store.functions import SLOTS
 from reputation.store.redis_store import RedisStore
+from tests.cluster.byte_server import Replies, byte_server, is_decision, polite
 from tests.cluster.conftest import OpenStore
 from tests.cluster.crowd import PATIENCE_SECONDS, become, eventually, one_of, users_in
 from tests.clusters import ClusterNode, ClusterServers
@@ -107,3 +108,55 @@ async def test_servers_that_hang_do_not_hold_up_who_knows_the_map(
     started = time.monotonic()
     assert await are_counted(store, 0, SLOTS - 1)
     assert time.monotonic() - started < 0.9, "each of them would take a second"
+
+
+def ranges(*rows: tuple[int, int, int]) -> bytes:
+    """A reply to CLUSTER SLOTS, of (first slot, last slot, port) on this machine."""
+    row = "*3\r\n:{}\r\n:{}\r\n*2\r\n$9\r\n127.0.0.1\r\n:{}\r\n"
+    return f"*{len(rows)}\r\n{''.join(row.format(*each) for each in rows)}".encode()
+
+
+@pytest.mark.parametrize("sorts_first", [True, False])
+async def test_a_primary_that_is_cut_off_from_the_others_is_not_believed(
+    open_store: OpenStore, sorts_first: bool
+) -> None:
+    """It still has the map of before, whole, and says CLUSTERDOWN; its successor knows better."""
+    maps: dict[str, bytes] = {}
+
+    def of(name: str) -> Replies:
+        def reply(command: list[bytes]) -> bytes:
+            if command[0] == b"CLUSTER":
+                return maps[name]
+            return (
+                b"-CLUSTERDOWN The cluster is down\r\n" if is_decision(command) and name == "old" else polite(command)
+            )
+
+        return reply
+
+    async with byte_server(polite) as one, byte_server(polite) as other:
+        old, new = sorted((one, other), key=lambda server: str(server.port), reverse=not sorts_first)
+        old.replies, new.replies = of("old"), of("new")
+        maps["old"] = ranges((0, HALF - 1, old.port), (HALF, SLOTS - 1, new.port))
+        maps["new"] = ranges((0, SLOTS - 1, new.port))
+        store = open_store(url_of_ports(old.port, new.port), deadline_seconds=PATIENCE_SECONDS)
+        assert await are_counted(store, 5)
+        assert (await store.decide([one_of(users_in(range(5, 6), 1)[0])])).allowed
+
+
+@pytest.mark.parametrize("port", [70_000, 0, -5])
+async def test_a_port_that_cannot_be_is_nonsense_and_ends_nothing(
+    open_store: OpenStore, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    reply = ranges((0, SLOTS - 1, port))
+    async with byte_server(lambda command: reply if command[0] == b"CLUSTER" else polite(command)) as server:
+        store = open_store(url_of_ports(server.port), deadline_seconds=0.3)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="the server talks nonsense"):
+                await are_counted(store, 5)
+        reply = ranges((0, SLOTS - 1, server.port))
+        await eventually(lambda: are_counted(store, 5))
+    assert "never retrieved" not in caplog.text
+
+
+def url_of_ports(*ports: int) -> str:
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)

@@ -65,6 +65,7 @@ async def test_a_board_has_the_most_of_each_in_a_stretch_of_time(store: Store) -
         assert await store.board(TOP, 3, at_us=us(at)) == [("c", 9), ("a", 5), ("b", 3)]
     assert await store.board(TOP, 1, at_us=us(0)) == [("c", 9)]
     assert len(await store.board(TOP, 99, at_us=us(0))) == 4
+    assert await store.board(TOP, 0, at_us=us(0)) == []
 
 
 async def test_stretches_are_apart(store: Store) -> None:

@@ -52,7 +52,7 @@ def test_reloaded_under_load_no_session_is_dropped(program: Program, valkey: Red
                 seen = [len(flow.answers) for flow in flows]
                 for flow, before in zip(flows, seen, strict=True):
                     flow.goes_on()
-                    wait_until(lambda: flow.answers[-1].startswith(code), f"answers are {code}")  # noqa: B023 - now
+                    wait_until(lambda: flow.answers[-1].startswith(code), f"answers are {code}")  # noqa: B023 - called before the next one
                     assert len(flow.answers) > before
     answers = [answer[:3] for flow in flows for answer in flow.answers]
     assert set(answers) == {"250", "451"}

@@ -80,7 +80,7 @@ end
 -- ARGV   how many are wanted
 -- reply  id and count, the most first
 local function board(keys, args)
-  return redis.call('ZREVRANGE', keys[1], 0, args[1] - 1, 'WITHSCORES')
+  return tonumber(args[1]) > 0 and redis.call('ZREVRANGE', keys[1], 0, args[1] - 1, 'WITHSCORES') or {}
 end
 
 -- KEYS   the list of live processes

@@ -81,6 +81,8 @@ def test_who_and_which(url: str, username: str, password: str, database: int, se
         ("rediss://db?ca=", "nothing follows ca="),
         ("rediss://db?key=/etc/key.pem", "name that, too, with cert=FILE"),
         ("rediss://db?ca=/nowhere/ca.pem", r"No such file or directory \(ca=/nowhere/ca.pem\)"),
+        ("rediss://db?ca=%00", r"TLS files cannot be read: embedded null byte \(ca=%00\)"),
+        ("redis://d\0b", "server 1 is not HOST:PORT"),
         ("rediss://db?ca=/etc/hostname", r"no certificate.*\(ca=/etc/hostname\)"),
     ],
 )

@@ -80,11 +80,50 @@ async def test_what_a_map_says_nothing_about_stays_and_is_asked_again(cluster: C
     cluster._take(SlotMap.read(A, [row(0, 99, 7_001), row(100, 9_999, 7_002), row(10_000, 16_383, 7_003)]))
     cluster._take(SlotMap.read(A, [row(0, 199, 7_001)]))
     assert [cluster.node(slot).address for slot in (199, 200, 10_000)] == [A, B, C]
-    assert {node.address for node in cluster._to_ask()} == {A, B, C}
+    assert {node.address for node in cluster._to_ask(())} == {A, B, C}
     assert not cluster._retired
 
 
-@pytest.mark.parametrize("ranges", [[row(0, SLOTS, 7_001)], [row(5, 4, 7_001)], [[0, 99]], [[b"a", b"b", REPLICA]], 7])
+async def test_whoever_is_in_doubt_is_asked_last_and_believed_when_nobody_else_knows_as_much(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {7_001: [row(0, 16_383, 7_001)], 7_002: [row(0, 16_383, 7_002)]}
+
+    async def says(node: Node, *commands: tuple[str, ...], timeout_seconds: float = 0) -> list[object]:
+        return [whole[node.address.port]]
+
+    monkeypatch.setattr(Node, "ask", says)
+    cluster._take(SlotMap.read(A, [row(0, 99, 7_001), row(100, 16_383, 7_002)]))
+    for doubted, other in ((A, B), (B, A)):
+        cluster._doubted = {cluster._node_at(doubted)}
+        await cluster._learn()
+        assert cluster.node(0).address == other
+        cluster._take(SlotMap.read(A, [row(0, 99, 7_001), row(100, 16_383, 7_002)]))
+    whole[7_001] = []
+    cluster._doubted = {cluster._node_at(B)}
+    await cluster._learn()
+    assert cluster.node(0).address == B
+    assert not cluster._doubted
+
+
+async def test_a_slot_that_there_is_not_is_no_redirection(cluster: Cluster) -> None:
+    for slot in (-1, SLOTS):
+        with pytest.raises(ValueError, match="there is no slot"):
+            cluster.moved(slot, B)
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        [row(0, 99, 70_000)],
+        [row(0, 99, 0)],
+        [row(0, SLOTS, 7_001)],
+        [row(5, 4, 7_001)],
+        [[0, 99]],
+        [[b"a", b"b", REPLICA]],
+        7,
+    ],
+)
 async def test_nonsense_is_no_map(cluster: Cluster, ranges: object, monkeypatch: pytest.MonkeyPatch) -> None:
     async def says(node: Node, *commands: tuple[str, ...], timeout_seconds: float = 0) -> list[object]:
         return [ranges]
