@@ -44,8 +44,8 @@ NEXT_HOP_SCHEMES = ("smtp", "lmtp", "maildir")
 FINAL_ANSWER_FACTOR = 10
 """How much longer the answer to a whole message may take than any other (RFC 5321 section 4.5.3.2.6)."""
 MAX_REPLY_LENGTH = 300
-MAX_CONDITION_LENGTH = 1_000
 """Leaves room for what fills the braces in the 512 octets of a reply line (RFC 5321 section 4.5.3.1.5)."""
+MAX_CONDITION_LENGTH = 1_000
 
 
 def _host_port(text: str) -> str:

@@ -29,7 +29,8 @@ TOKEN_BYTES = 8
 MAX_TEXTS = 10_000
 """Plans whose text is remembered as a bulk string."""
 
-# Commands are written by hand: of a decision's time in this process, hiredis' own writer took a quarter.
+# Commands are written by hand for clusters, which get one for each key: hiredis' own writer takes 8.8 us for seven
+# keys, this takes 4.9. For one command about all of them they are even.
 
 
 def bulk(word: Word) -> bytes:

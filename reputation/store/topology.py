@@ -125,7 +125,6 @@ class Watched:
         """Set when the present round of asking is over; each round has its own."""
         self._wanted = False
         """Whether somebody has wanted another round since the present one began."""
-        self._doubted: set[Node] = set()
 
     def learn_soon(self, *_: object) -> None:
         """Ask for the map again, once more after the round that is under way."""
@@ -175,11 +174,9 @@ class Watched:
         if not self._known:
             raise again(self._failed) or StoreUnavailable("where the servers are is not known yet")
 
-    async def relearned(self, deadline: float, *, doubted: Node | None = None) -> None:
+    async def relearned(self, deadline: float, *, doubted: Node | None = None) -> None:  # noqa: ARG002 - of a cluster
         """Wait until the map has been asked for once more; not beyond the deadline."""
         asked = self._asked
-        if doubted is not None:
-            self._doubted.add(doubted)
         self.learn_soon()
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
@@ -243,6 +240,7 @@ class Cluster(Watched):
         self._retired: set[Node] = set()
         self._slots: list[Node | None] = [None] * SLOTS
         self._primaries: tuple[Node, ...] = ()
+        self._doubted: set[Node] = set()
 
     def node(self, slot: int) -> Node:
         node = self._slots[slot]
@@ -273,6 +271,11 @@ class Cluster(Watched):
         if node is None:
             node = self._nodes[address] = Node(address, self._url, on_lost=self.learn_soon)
         return node
+
+    async def relearned(self, deadline: float, *, doubted: Node | None = None) -> None:
+        if doubted is not None:
+            self._doubted.add(doubted)
+        await super().relearned(deadline)
 
     def _whole(self) -> bool:
         return super()._whole() and None not in self._slots
