@@ -74,13 +74,22 @@ class Kind(StrEnum):
     """Members at the same time; each gives its lease back, or it ends."""
     EVIDENCE = "e"
     """Decayed sums of good and bad outcomes (`reputation.score`)."""
+    SEEN = "s"
+    """When it was first and last seen. One meter with one window: how long it is remembered after it was last seen."""
 
 
 EVIDENCE_NUMBERS = 18
 
 _OVER = {Over.DENIES: "d", Over.SKIPS: "s", Over.NOTES: "n"}
 _CHARGING = {Charging.ACCEPTED: "a", Charging.ALWAYS: "+", Charging.NEVER: "-"}
-_BESIDES = {Kind.RINGS: 0, Kind.MOMENTS: 0, Kind.DISTINCT: 1, Kind.LEASES: 0, Kind.EVIDENCE: EVIDENCE_NUMBERS}
+_BESIDES = {
+    Kind.RINGS: 0,
+    Kind.MOMENTS: 0,
+    Kind.DISTINCT: 1,
+    Kind.LEASES: 0,
+    Kind.EVIDENCE: EVIDENCE_NUMBERS,
+    Kind.SEEN: 2,
+}
 assert _OVER.keys() == set(Over) and _CHARGING.keys() == set(Charging) and _BESIDES.keys() == set(Kind)
 
 
@@ -152,7 +161,8 @@ class Answer(NamedTuple):
     allowed: bool = True
     numbers: Sequence[int] = ()
     """Of each charge, in their order: count and wait in microseconds of each window of each meter; for distinct
-    then the time at which the member was seen before; for evidence the sums in thousandths."""
+    then the time at which the member was seen before; for evidence the sums in thousandths; for seen 1 or 0 for known
+    or not, no wait, then when it was first and last seen before this decision (`seen_at`)."""
     times_us: Sequence[int] = ()
     """The store's time of the decision for each charge, microseconds since the epoch."""
     token: str = ""
@@ -200,6 +210,11 @@ class Answer(NamedTuple):
     def is_over(self, position: int, meter: Meter) -> bool:
         """Whether the meter whose numbers begin at `position` was over any limit."""
         return any(self.numbers[position + 1 : position + 2 * len(meter.windows) : 2])
+
+    def seen_at(self, position: int) -> tuple[int, int]:
+        """When the key of a charge of `Kind.SEEN`, whose numbers begin at `position`, was first and last seen before
+        this decision, in microseconds since the epoch; 0 and 0 when it was not, or is `missing`."""
+        return self.numbers[position + 2], self.numbers[position + 3]
 
 
 class Given(NamedTuple):

@@ -19,6 +19,9 @@ CORRESPONDENTS = Key(ALICE.entity, distinct(Dimension.RECIPIENT), "r")
 RECENT = Key(ALICE.entity, Metric.MESSAGES, "r")
 SESSIONS = Key(ALICE.entity, Metric.CONCURRENT, "r")
 SEEN = Key(ALICE.entity, EVIDENCE)
+KNOWN = Key(ALICE.entity, "seen")
+REMEMBERED = Window(90 * 86_400)
+"""For how long it is known that somebody was seen."""
 
 
 def us(seconds: float) -> int:
@@ -86,6 +89,17 @@ def evidence(kind: EvidenceKind | None = None, weight: float = 1.0, *, key: Key 
     """Evidence of that weight; without a kind it is only read."""
     position = "" if kind is None else str(KINDS.index(kind))
     return Charge(key, Plan(kind=Kind.EVIDENCE), round(1_000 * weight), position)
+
+
+def seen(
+    *,
+    window: Window = REMEMBERED,
+    charging: Charging = Charging.ACCEPTED,
+    over: Over = Over.NOTES,
+    key: Key = KNOWN,
+) -> Charge:
+    """That somebody was seen, which is known for so long."""
+    return Charge(key, Plan((Meter(windows=(window,), charging=charging, over=over),), Kind.SEEN))
 
 
 def rule(

@@ -93,6 +93,17 @@ def slot_of_tag(tag: bytes) -> int:
     return binascii.crc_hqx(tag, 0) % SLOTS
 
 
+def slot_of_name(name: str) -> int:
+    """The cluster slot of any key: of what stands between its first braces, or of all of it when nothing does.
+
+    >>> slot_of_name("foo{}{bar}") == slot_of_tag(b"foo{}{bar}"), slot_of_name("foo{{bar}}zap") == slot_of_tag(b"{bar")
+    (True, True)
+    """
+    _, _, behind = name.partition("{")
+    tag, closed, _ = behind.partition("}")
+    return slot_of_tag((tag if tag and closed else name).encode("utf-8", "surrogatepass"))
+
+
 _NOTHING = bulk("")
 _NUMBERS = tuple(bulk(number) for number in range(1_000))
 _TEXTS = _Bulks()
@@ -213,7 +224,10 @@ def _uncharged(charge: Charge, reply: list[int] | None) -> Sequence[int]:
 
 
 def _has_counted(charge: Charge, answer: Answer, window: Window) -> bool:
-    """Whether an allowed charge has added to the count: a member that was there already has not."""
+    """Whether an allowed charge has added to the count: a member that was there already has not, nor has what says
+    how it was before."""
+    if charge.plan.kind is Kind.SEEN:
+        return False
     if charge.plan.kind is not Kind.DISTINCT:
         return True
     return answer.numbers[-1] <= answer.at_us - window.seconds * MICROSECONDS

@@ -273,12 +273,42 @@ class EvidenceSums:
         return False
 
 
+class Seen:
+    """When a key was first and last seen. Neither amount nor token matters."""
+
+    def __init__(self) -> None:
+        self.expires_us = 0
+        self.repeated = False
+        self._first_us = 0
+        self._last_us = 0
+
+    def read(self, charge: Charge, token: str, now: int) -> tuple["Seen", list[int]]:  # noqa: ARG002 - rings' only
+        [meter] = charge.plan.meters
+        [window] = meter.windows
+        if self._last_us and self._last_us > now - window.seconds * MICROSECONDS:
+            return self, [1, 0, self._first_us, self._last_us]
+        return self, [0, 0, 0, 0]
+
+    def charge(self, charge: Charge, token: str, due: Sequence[bool], now: int, numbers: list[int]) -> bool:  # noqa: ARG002 - rings' only
+        if not due[0]:
+            return False
+        first, last = numbers[2:]
+        self._first_us, self._last_us = first or now, max(last, now)
+        self.expires_us = now + charge.plan.meters[0].windows[0].seconds * MICROSECONDS * 11 // 10
+        return True
+
+    def refund(self, given: Given) -> bool:
+        """Forget what became known by just this charge; when what was known before was last seen stays as it is."""
+        return self._first_us == given.at_us
+
+
 KINDS: dict[Kind, Callable[[], State]] = {
     Kind.RINGS: Rings,
     Kind.MOMENTS: MomentsOfOne,
     Kind.DISTINCT: Distinct,
     Kind.LEASES: Leases,
     Kind.EVIDENCE: EvidenceSums,
+    Kind.SEEN: Seen,
 }
 assert KINDS.keys() == set(Kind)
 

@@ -1,4 +1,4 @@
-"""What every Store promises of the other kinds of keys: different members, leases, evidence; and of tokens."""
+"""What every Store promises of the other kinds of keys: different members, leases, evidence, seen; and of tokens."""
 
 import asyncio
 from dataclasses import replace
@@ -9,9 +9,24 @@ from reputation.charges import Answer, Charge, Charging, Meter, Over, receipt_of
 from reputation.contracts import Store
 from reputation.keys import Key, Metric
 from reputation.score import KINDS, Evidence, EvidenceKind
+from reputation.store.redis_store import RedisStore
 from reputation.windows import Window
-from tests.builders import ALICE, BOB, SESSIONS, charge, evidence, lease, met, meter, tracked, us
-from tests.contracts.asking import ONE_MICROSECOND, ask, give_back, held
+from tests.builders import (
+    ALICE,
+    BOB,
+    KNOWN,
+    REMEMBERED,
+    SESSIONS,
+    charge,
+    evidence,
+    lease,
+    met,
+    meter,
+    seen,
+    tracked,
+    us,
+)
+from tests.contracts.asking import ONE_MICROSECOND, PATIENCE_SECONDS, ask, give_back, held
 
 DAY = 86_400
 
@@ -27,7 +42,7 @@ def wait_of(answer: Answer, charge: int = 0, window: int = 0) -> float:
 # --- different members
 
 
-async def seen(store: Store, at: float, *limits: str) -> list[int]:
+async def inside(store: Store, at: float, *limits: str) -> list[int]:
     """How many different members there are in the windows."""
     asked = met("somebody-new", *limits, charging=Charging.NEVER, over=Over.NOTES)
     return [reading.count for reading in (await ask(store, at, asked)).readings[0][0]]
@@ -46,7 +61,7 @@ async def test_a_member_beyond_the_limit_is_refused_and_those_inside_are_free(st
     assert (refused.allowed, count_of(refused)) == (False, 2)
     assert (await ask(store, 3, met("a", "2/1m"))).allowed
     assert not (await ask(store, 4, met("c", "2/1m"))).allowed
-    assert await seen(store, 5, "2/1m") == [2]
+    assert await inside(store, 5, "2/1m") == [2]
 
 
 async def test_a_member_is_in_the_window_to_the_microsecond(store: Store) -> None:
@@ -90,7 +105,7 @@ async def test_members_have_several_windows(store: Store) -> None:
 async def test_members_are_charged_as_the_meter_says(store: Store, charging: Charging, over: Over) -> None:
     await ask(store, 0, met("a", "2/1m"))
     await ask(store, 1, met("b", "2/1m", charging=charging, over=over))
-    assert await seen(store, 2, "2/1m") == [1 if charging is Charging.NEVER else 2]
+    assert await inside(store, 2, "2/1m") == [1 if charging is Charging.NEVER else 2]
 
 
 async def test_attempts_of_members_count_where_the_rule_says_so(store: Store) -> None:
@@ -104,7 +119,7 @@ async def test_attempts_of_members_count_where_the_rule_says_so(store: Store) ->
 async def test_a_member_given_back_is_gone(store: Store) -> None:
     answer = await ask(store, 0, met("a", "1/1m"))
     await give_back(store, receipt_of(answer))
-    assert await seen(store, 1, "1/1m") == [0]
+    assert await inside(store, 1, "1/1m") == [0]
     assert (await ask(store, 2, met("b", "1/1m"))).allowed
 
 
@@ -129,7 +144,7 @@ async def test_members_by_a_clock_that_goes_back_still_count(store: Store) -> No
     assert not (await ask(store, 50, met("c", "2/1m"))).allowed
     assert not (await ask(store, 101, met("c", "2/1m"))).allowed
     assert (await ask(store, 50, met("a", "2/1m"))).allowed
-    assert await seen(store, 159, "2/1m") == [1], "a was last seen at 100, whatever the clock said since"
+    assert await inside(store, 159, "2/1m") == [1], "a was last seen at 100, whatever the clock said since"
 
 
 # --- leases
@@ -215,7 +230,7 @@ async def test_a_refusal_charges_no_kind_of_key(store: Store) -> None:
     assert not answer.allowed
     assert [count_of(answer, index) for index in range(4)] == [0, 0, 1, 0]
     assert await open_now(store, 2) == 0
-    assert await seen(store, 2, "5/1m") == [0]
+    assert await inside(store, 2, "5/1m") == [0]
     assert await held(store, 2, tracked(60), key=BOB) == [0]
 
 
@@ -235,8 +250,8 @@ async def test_a_refusal_takes_nothing_that_was_there_before(store: Store) -> No
     answer = await ask(store, 30, lease("s", 5), met("m", "5/1m"), full)
     assert not answer.allowed
     assert [count_of(answer, index) for index in range(3)] == [1, 1, 1]
-    assert [await open_now(store, 31), *await seen(store, 31, "5/1m")] == [1, 1]
-    assert [await open_now(store, 60), *await seen(store, 60, "5/1m")] == [0, 0], "nor was it prolonged"
+    assert [await open_now(store, 31), *await inside(store, 31, "5/1m")] == [1, 1]
+    assert [await open_now(store, 60), *await inside(store, 60, "5/1m")] == [0, 0], "nor was it prolonged"
 
 
 async def test_what_was_held_before_is_not_given_back_with_a_later_decision(store: Store) -> None:
@@ -300,6 +315,203 @@ async def test_evidence_comes_with_the_counters_and_is_not_given_back(store: Sto
     await give_back(store, receipt_of(answer))
     assert (await sums(store, 0)).short[EvidenceKind.HAM] == 1.0
     assert await held(store, 0, tracked(60)) == [0]
+
+
+# --- when it was first and last seen
+
+REMEMBERED_SECONDS = REMEMBERED.seconds
+FULL = charge(meter("r", "1/1h"))
+
+
+def numbers_of(asked: Charge, answer: Answer) -> list[int]:
+    """The numbers of one of the charges of an answer."""
+    index = answer.charges.index(asked)
+    start = sum(before.plan.size for before in answer.charges[:index])
+    return list(answer.numbers[start : start + asked.plan.size])
+
+
+async def known(store: Store, at: float, *, key: Key = KNOWN) -> tuple[int, int]:
+    """When it was first and last seen, without being seen now."""
+    answer = await ask(store, at, seen(charging=Charging.NEVER, key=key))
+    first_us, last_us = answer.seen_at(0)
+    assert list(answer.numbers) == [1 if first_us else 0, 0, first_us, last_us]
+    return first_us, last_us
+
+
+async def test_who_was_never_seen_is_unknown_and_known_ever_since(store: Store) -> None:
+    answers = [await ask(store, at, seen()) for at in (0, 10, DAY)]
+    assert [list(answer.numbers) for answer in answers] == [
+        [0, 0, 0, 0],
+        [1, 0, us(0), us(0)],
+        [1, 0, us(0), us(10)],
+    ], "as it was before each of them"
+    assert [(answer.allowed, answer.repeated) for answer in answers] == [(True, 0)] * 3
+    assert await known(store, DAY + 1) == (us(0), us(DAY))
+
+
+async def test_each_key_is_seen_for_itself(store: Store) -> None:
+    other = Key(BOB.entity, KNOWN.metric)
+    await ask(store, 0, seen())
+    await ask(store, 1, seen(key=other), seen())
+    assert [await known(store, 2), await known(store, 2, key=other)] == [(us(0), us(1)), (us(1), us(1))]
+
+
+async def test_times_are_kept_to_the_microsecond(store: Store) -> None:
+    await ask(store, 0.123_457, seen())
+    await ask(store, 86_399.999_999, seen())
+    assert await known(store, DAY) == (us(0.123_457), us(86_399.999_999))
+
+
+async def test_who_was_not_seen_for_the_window_is_new_again(store: Store) -> None:
+    await ask(store, 0, seen())
+    await ask(store, 10, seen())
+    assert await known(store, 10 + REMEMBERED_SECONDS - ONE_MICROSECOND) == (us(0), us(10))
+    again = await ask(store, 10 + REMEMBERED_SECONDS, seen())
+    assert list(again.numbers) == [0, 0, 0, 0]
+    assert await known(store, 20 + REMEMBERED_SECONDS) == (us(10 + REMEMBERED_SECONDS),) * 2
+
+
+async def test_who_comes_again_and_again_is_known_for_longer_than_the_window(store: Store) -> None:
+    for turn in range(5):
+        await ask(store, turn * 0.9 * REMEMBERED_SECONDS, seen())
+    last = 4 * 0.9 * REMEMBERED_SECONDS
+    assert await known(store, last + 1) == (us(0), us(last))
+
+
+async def test_what_is_only_read_was_not_seen(store: Store) -> None:
+    assert [await known(store, at) for at in (0, 1)] == [(0, 0)] * 2
+    await ask(store, 2, seen())
+    assert [await known(store, at) for at in (3, 4)] == [(us(2), us(2))] * 2
+
+
+async def test_being_seen_denies_nothing_whatever_the_meter_says(store: Store) -> None:
+    answers = [await ask(store, at, seen(over=over)) for at, over in enumerate(Over)]
+    assert [(answer.allowed, answer.numbers[1]) for answer in answers] == [(True, 0)] * 3
+    assert await known(store, 3) == (us(0), us(2))
+
+
+async def test_nobody_was_seen_with_what_was_denied(store: Store) -> None:
+    await ask(store, 0, FULL)
+    denied = await ask(store, 1, seen(), FULL)
+    assert (denied.allowed, numbers_of(seen(), denied)) == (False, [0, 0, 0, 0])
+    assert await known(store, 2) == (0, 0)
+
+
+async def test_what_was_denied_makes_nobody_known_for_less_long(store: Store) -> None:
+    """Last seen may be the time of the denied one on a cluster, where each key is asked for itself."""
+    await ask(store, 0, seen(), FULL)
+    denied = await ask(store, 10, seen(), FULL)
+    assert (denied.allowed, numbers_of(seen(), denied)) == (False, [1, 0, us(0), us(0)])
+    first_us, last_us = await known(store, 11)
+    clustered = isinstance(store, RedisStore) and store._topology.clustered
+    assert (first_us, last_us) == (us(0), us(10 if clustered else 0))
+
+
+async def test_attempts_are_seen_where_the_meter_says_so(store: Store) -> None:
+    attempt = seen(charging=Charging.ALWAYS)
+    await ask(store, 0, FULL)
+    for at in (1, 2):
+        assert not (await ask(store, at, attempt, FULL)).allowed
+    assert await known(store, 3) == (us(1), us(2))
+
+
+async def test_who_became_known_by_what_is_given_back_is_unknown(store: Store) -> None:
+    answer = await ask(store, 0, seen())
+    await give_back(store, receipt_of(answer))
+    assert await known(store, 1) == (0, 0)
+    await ask(store, 2, seen())
+    assert await known(store, 3) == (us(2), us(2))
+
+
+async def test_who_was_known_before_what_is_given_back_stays_known(store: Store) -> None:
+    """That it was seen last by what came to nothing stays, which does no harm."""
+    await ask(store, 0, seen())
+    again = await ask(store, 10, seen())
+    await give_back(store, receipt_of(again))
+    assert await known(store, 11) == (us(0), us(10))
+
+
+async def test_who_became_known_anew_is_unknown_when_that_is_given_back(store: Store) -> None:
+    await ask(store, 0, seen())
+    again = await ask(store, REMEMBERED_SECONDS, seen())
+    await give_back(store, receipt_of(again))
+    assert await known(store, REMEMBERED_SECONDS + 1) == (0, 0)
+
+
+async def test_giving_back_who_is_not_known_does_nothing(store: Store) -> None:
+    receipt = receipt_of(await ask(store, 0, seen()))
+    for _ in range(2):
+        await give_back(store, receipt)
+    assert await known(store, 1) == (0, 0)
+
+
+async def test_attempts_that_were_seen_are_not_given_back(store: Store) -> None:
+    answer = await ask(store, 0, seen(charging=Charging.ALWAYS))
+    assert receipt_of(answer) == ()
+
+
+async def test_first_and_last_seen_never_go_back(store: Store) -> None:
+    await ask(store, 100, seen())
+    back = await ask(store, 50, seen())
+    assert list(back.numbers) == [1, 0, us(100), us(100)]
+    assert await known(store, 101) == (us(100), us(100))
+    await ask(store, 200, seen())
+    await ask(store, 150, seen())
+    assert await known(store, 201) == (us(100), us(200))
+    assert await known(store, -2 * REMEMBERED_SECONDS) == (us(100), us(200)), "nor does the clock make anybody unknown"
+
+
+async def test_a_token_cost_or_member_makes_no_difference(store: Store) -> None:
+    for at in (0, 1):
+        odd = seen()._replace(cost=at * 7, member="m" * at)
+        answer = await ask(store, at, odd, charge(tracked(60)), token="message")
+        assert answer.repeated == at * 0b10, "the counter knows the token"
+    assert await known(store, 2) == (us(0), us(1))
+
+
+async def test_being_seen_comes_with_all_other_kinds(store: Store) -> None:
+    others = (charge(tracked(60), key=BOB), met("m", "5/1m"), lease("s", 5), evidence(EvidenceKind.HAM))
+    for at in (0, 1):
+        asked = (*others[:2], seen(), *others[2:])
+        answer = await ask(store, at, *asked)
+        assert numbers_of(seen(), answer) == [at, 0, us(0) * at, us(0) * at]
+        assert [count_of(answer, index) for index in (0, 1, 3)] == [1 + at, 1, 1]
+    assert Evidence.of(answer.numbers[-18:]).short[EvidenceKind.HAM] == pytest.approx(2, abs=0.001)
+    await give_back(store, receipt_of(answer))
+    assert await held(store, 2, tracked(60), key=BOB) == [1]
+
+
+async def test_when_somebody_was_seen_is_in_no_series(store: Store) -> None:
+    await ask(store, 0, seen(), charge(tracked(60)))
+    assert [series.key for series in await store.series(ALICE.entity, now_us=us(1))] == [ALICE]
+
+
+async def test_many_at_once_are_first_seen_once(store: Store) -> None:
+    answers = await asyncio.gather(*(store.decide([seen()], now_us=us(at)) for at in range(20)))
+    first = [answer for answer in answers if answer.seen_at(0) == (0, 0)]
+    assert [answer.times_us[0] for answer in first] == [(await known(store, 21))[0]]
+
+
+@pytest.mark.parametrize("server", ["redis_7", "valkey"])
+async def test_when_somebody_was_seen_takes_16_bytes_for_the_window_and_a_tenth(
+    server: str, prefix: str, request: pytest.FixtureRequest
+) -> None:
+    running = request.getfixturevalue(server)
+    store, key = RedisStore(running.url, prefix=prefix, deadline_seconds=PATIENCE_SECONDS), KNOWN.spelled(prefix)
+    longest_ms = REMEMBERED_SECONDS * 1_100
+    await store.decide([seen(charging=Charging.NEVER)])
+    assert running.command("EXISTS", key) == 0, "what is only read leaves no key"
+    answer = await store.decide([seen()])
+    for _ in range(2):
+        assert running.command("STRLEN", key) == 16
+        assert longest_ms - 60_000 < running.command("PTTL", key) <= longest_ms
+        running.command("PEXPIRE", key, 120_000)
+        await store.decide([seen(charging=Charging.NEVER)])
+        assert running.command("PTTL", key) <= 120_000, "looking does not prolong it"
+        await store.decide([seen()])
+    await store.refund(receipt_of(answer))
+    assert running.command("EXISTS", key) == 0
+    await store.close()
 
 
 # --- tokens

@@ -28,6 +28,8 @@ class Counter:
     tokens: list[str] = field(default_factory=list)
     members: dict[str, int] = field(default_factory=dict)
     """When each was seen last, or when its lease ends."""
+    sightings: list[int] = field(default_factory=list)
+    """When the key itself was seen, since it was last unknown."""
 
 
 @dataclass
@@ -50,6 +52,9 @@ class Log:
                 over.append(any(waits))
                 position += 2 * len(meter.windows)
             position += charge.plan.kind is Kind.DISTINCT
+            if charge.plan.kind is Kind.SEEN:
+                self._check_seen(charge, answer.numbers[position - 2 : position + 2], now_us)
+                position += 2
         meters = [meter for charge in answer.charges for meter in charge.plan.meters]
         refused = any(is_over and meter.over is Over.DENIES for meter, is_over in zip(meters, over, strict=True))
         assert answer.allowed is not refused
@@ -107,6 +112,16 @@ class Log:
         else:
             assert now_us + wait == _first(is_room, now_us, gone_us)
 
+    def _check_seen(self, charge: Charge, numbers: Sequence[int], now_us: int) -> None:
+        known = self._known(charge, now_us)
+        assert list(numbers) == ([1, 0, known[0], max(known)] if known else [0, 0, 0, 0])
+
+    def _known(self, charge: Charge, now_us: int) -> list[int]:
+        """When a key was seen, if that is known at all."""
+        sightings = self.counters.get(charge.key, Counter()).sightings
+        [window] = charge.plan.meters[0].windows
+        return sightings if any(_leaves_window(moment, window) > now_us for moment in sightings) else []
+
     # Charges
 
     def _charge(self, answer: Answer, over: Sequence[bool], now_us: int) -> None:
@@ -130,6 +145,10 @@ class Log:
                 if charge.cost:
                     self._charge_units(charge, due, answer.token if answer.allowed else "", now_us)
                 continue
+            if charge.plan.kind is Kind.SEEN:
+                sightings = [*self._known(charge, now_us), now_us]
+                self.counters[charge.key] = Counter(sightings=sightings)
+                continue
             counter = self.counters.setdefault(charge.key, Counter())
             if charge.plan.kind is Kind.DISTINCT:
                 counter.members[charge.member] = max(now_us, counter.members.get(charge.member, 0))
@@ -150,6 +169,9 @@ class Log:
     def _check_counts(self, answer: Answer, now_us: int) -> None:
         position = 0
         for charge in answer.charges:
+            if charge.plan.kind is Kind.SEEN:  # was checked before it was charged
+                position += charge.plan.size
+                continue
             for meter in charge.plan.meters:
                 for window in meter.windows:
                     assert answer.numbers[position] == self.count(charge, meter.scope, window, now_us)
@@ -175,7 +197,10 @@ class Log:
         if charge.plan.kind in UNITS:
             self._refund_units(counter, given)
             return
-        if charge.plan.kind is Kind.LEASES:
+        if charge.plan.kind is Kind.SEEN:
+            if counter.sightings[0] == given.at_us:
+                del self.counters[charge.key]
+        elif charge.plan.kind is Kind.LEASES:
             counter.members.pop(charge.member, None)
         elif counter.members.get(charge.member) == given.at_us:
             del counter.members[charge.member]

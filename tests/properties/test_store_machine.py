@@ -36,6 +36,7 @@ RINGS = [Key(entity, metric) for entity in ENTITIES for metric in (Metric.MESSAG
 MOMENTS = [Key(entity, Metric.MESSAGES, "a-rule") for entity in ENTITIES]
 MEMBERS = [Key(entity, "distinct(ip)", "a-rule") for entity in ENTITIES]
 SESSIONS = [Key(entity, Metric.CONCURRENT, "a-rule") for entity in ENTITIES]
+SEEN = [Key(entity, "seen") for entity in ENTITIES]
 WINDOWS = [Window(seconds) for seconds in (60, 300, 400, 3_600, 86_400)]
 SCOPES = ["", "a-rule", "other"]
 HUGE = 2**40
@@ -98,8 +99,20 @@ def charges_of_leases(draw: st.DrawFn) -> Charge:
     return Charge(draw(st.sampled_from(SESSIONS)), Plan((meter,), Kind.LEASES), 1, draw(names))
 
 
+@st.composite
+def charges_of_seen(draw: st.DrawFn) -> Charge:
+    """With any token, cost and member, which make no difference."""
+    window, charging, over = (
+        draw(st.sampled_from(WINDOWS)),
+        draw(st.sampled_from(Charging)),
+        draw(st.sampled_from(Over)),
+    )
+    meter = Meter(scope=draw(st.sampled_from(SCOPES)), windows=(window,), charging=charging, over=over)
+    return Charge(draw(st.sampled_from(SEEN)), Plan((meter,), Kind.SEEN), draw(costs), draw(st.sampled_from(["", "a"])))
+
+
 charges = st.lists(
-    st.one_of(charges_of_rings(), charges_of_moments(), charges_of_members(), charges_of_leases()),
+    st.one_of(charges_of_rings(), charges_of_moments(), charges_of_members(), charges_of_leases(), charges_of_seen()),
     min_size=1,
     max_size=4,
     unique_by=lambda charge: charge.key,

@@ -5,7 +5,7 @@ import pytest
 from reputation.charges import Answer, Charge, Charging, Given, Kind, Meter, Over, Plan, receipt_of
 from reputation.score import EvidenceKind
 from reputation.windows import Limit, Reading, Window
-from tests.builders import ALICE, BOB, came, charge, evidence, lease, met, meter, tracked, us
+from tests.builders import ALICE, BOB, came, charge, evidence, lease, met, meter, seen, tracked, us
 
 
 def answered(*charges: Charge, over: frozenset[str] = frozenset(), prior_us: int = 0, **more: object) -> Answer:
@@ -15,6 +15,7 @@ def answered(*charges: Charge, over: frozenset[str] = frozenset(), prior_us: int
         for each in made.plan.meters:
             numbers += (1, 1_000_000 if each.scope in over else 0) * len(each.windows)
         numbers += [prior_us] * (made.plan.kind is Kind.DISTINCT) + [0] * 18 * (made.plan.kind is Kind.EVIDENCE)
+        numbers += [prior_us, prior_us + 1] * (made.plan.kind is Kind.SEEN)
     times = (us(0),) * len(charges)
     return Answer(charges=charges, numbers=numbers, times_us=times, **more)  # type: ignore[arg-type]  # what a test passes on
 
@@ -41,6 +42,7 @@ def test_a_plan_names_its_kind_then_scope_over_charging_and_every_window() -> No
         (lease("m", 7).plan, "c|r;d;a;60:10:7", 2),
         (came("5/1m", "9/1h").plan, "m|r;d;a;60:10:5,3600:12:9", 4),
         (evidence().plan, "e", 18),
+        (Plan((Meter(scope="r", windows=(Window(7_776_000),)),), Kind.SEEN), "s|r;n;a;7776000:24:0", 4),
         (Plan(), "r", 0),
     ],
 )
@@ -89,6 +91,12 @@ def test_a_meter_is_over_when_any_of_its_windows_is() -> None:
     assert (answer.is_over(0, first), answer.is_over(4, second)) == (True, False)
 
 
+def test_an_answer_says_when_a_key_was_first_and_last_seen() -> None:
+    answer = answered(charge(tracked(60)), seen(), seen(key=BOB), prior_us=us(-9))
+    assert answer.seen_at(2) == answer.seen_at(6) == (us(-9), us(-9) + 1)
+    assert [readings[0][0].count for readings in answer.readings] == [1, 1, 1]
+
+
 def test_an_answer_to_nothing_allows() -> None:
     assert (Answer().allowed, Answer().at_us, Answer().readings, receipt_of(Answer())) == (True, 0, (), ())
 
@@ -134,6 +142,13 @@ def test_a_member_s_line_says_when_it_was_seen_before() -> None:
     asked = met("m", "3/1h")
     receipt = receipt_of(answered(charge(tracked(60)), asked, prior_us=us(-9)))
     assert receipt[1] == Given(asked, us(0), us(-9))
+
+
+def test_having_been_seen_is_given_back_by_its_time_alone() -> None:
+    receipt = receipt_of(answered(charge(tracked(60)), seen(), met("m", "3/1h"), prior_us=us(-9)))
+    assert receipt[1:] == (Given(seen(), us(0)), Given(met("m", "3/1h"), us(0), us(-9)))
+    looked = (seen(charging=Charging.NEVER), seen(charging=Charging.ALWAYS, key=BOB))
+    assert receipt_of(answered(*looked)) == ()
 
 
 def test_evidence_is_not_given_back() -> None:

@@ -11,6 +11,7 @@
 --   d  distinct  members by the time they were last seen, for one rule (4_sets.lua)
 --   c  leases    members by the time their lease ends, for one rule (4_sets.lua)
 --   e  evidence  decayed sums of good and bad outcomes (5_evidence.lua)
+--   s  seen      when the key was first and last seen (5_seen.lua)
 --
 -- A plan is the text of what a caller wants with a key:
 --
@@ -21,7 +22,8 @@
 --       limit     0 for none
 --
 -- Plans repeat from call to call, so their parsed form is kept in this library's memory.
--- With each plan comes an amount: the cost for r and m, the member for d and c, "POSITION:WEIGHT" or "" for evidence.
+-- With each plan comes an amount: the cost for r and m, the member for d and c, "POSITION:WEIGHT" or "" for evidence;
+-- for s it is not looked at.
 
 -- The kinds of keys. Each has
 --   read(seen, now, reply, slot)              write the numbers of the key from `slot` on, note which meters are over

@@ -8,7 +8,7 @@ from reputation.keys import Key, Metric
 from reputation.score import EvidenceKind
 from reputation.store import functions
 from reputation.windows import Window
-from tests.builders import ALICE, BOB, charge, evidence, lease, met, meter, tracked, us
+from tests.builders import ALICE, BOB, charge, evidence, lease, met, meter, seen, tracked, us
 
 ALICE_KEY = "rp:{sender:alice@example.com}:messages"
 BOB_KEY = "rp:{sender:bob@example.com}:messages"
@@ -143,6 +143,12 @@ def test_a_member_that_was_inside_before_is_not_taken_off_a_refused_count() -> N
     assert inside.numbers[:4] == [2, 0, 4, 0], "outside of the minute, inside of the hour"
     new = joint((met("m", "5/1m", "9/1h"), [1, us(100), 0, 3, 0, 4, 0, 0]), refuses)
     assert new.numbers[:4] == [2, 0, 3, 0]
+
+
+def test_having_been_seen_before_is_told_as_it_was_when_another_key_refuses() -> None:
+    refuses = (charge(meter("r", "5/1m")), [0, us(100), 0, 5, 2_000])
+    for numbers in ([0, 0, 0, 0], [1, 0, us(1), us(30)]):
+        assert joint((seen(), [1, us(100), 0, *numbers]), refuses).numbers == [*numbers, 5, 2_000]
 
 
 def test_what_was_charged_for_the_token_before_is_not_taken_off_a_refused_count() -> None:
