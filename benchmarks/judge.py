@@ -1,4 +1,4 @@
-"""What a decision costs the client: `Engine.judge` with the policy of ``deploy/quickstart.toml``.
+"""What a decision costs the client: `Engine.judge` with the rules of ``benchmarks/three_rules.toml``.
 
 The stream is of recipients (`benchmarks.load.events`): client, prefix, sender, sender's domain, recipient and
 recipient's domain, three windows each, and what the policy's own rule at RCPT reads besides.
@@ -35,10 +35,10 @@ from statistics import median, quantiles
 from benchmarks.arrivals import due
 from benchmarks.load import Meterman, events
 from benchmarks.report import Report, at_least, at_most, exactly, main
-from reputation.config import load
+from reputation.config_files import load
 from reputation.engine import Engine
 from reputation.events import Event
-from reputation.keys import organisational_domain
+from reputation.spelling import organisational_domain
 from reputation.store.address import StoreUrl
 from reputation.store.connection import Call, packed
 from reputation.store.node import Node
@@ -47,7 +47,7 @@ from reputation.verdict import Action, Reason, Verdict
 from tests.clusters import valkey_cluster
 from tests.servers import RedisServer, valkey_server
 
-POLICY = Path(__file__).resolve().parent.parent / "deploy" / "quickstart.toml"
+POLICY = Path(__file__).resolve().parent / "three_rules.toml"
 IN_FLIGHT = 32
 PATIENCE_SECONDS = 5.0
 """Instead of the store's deadline: a machine that stands still is to be seen in the figures, not in fallbacks."""

@@ -16,8 +16,8 @@ from typing import Self
 
 import hiredis
 
+from reputation.bookkeeping import TRACKING
 from reputation.charges import Charge, Plan
-from reputation.counters import TRACKING
 from reputation.events import Rcpt, Session
 from reputation.keys import Dimension, Entity, Key, Metric
 from reputation.store.connection import Reply, packed

@@ -13,17 +13,18 @@ from collections.abc import Callable
 
 from benchmarks.load import TRACKED, Pipe, key_of
 from benchmarks.report import Report, at_most, main
+from reputation.bookkeeping import WEIGHING, WEIGHT
 from reputation.charges import Charge, Charging, Kind, Meter, Over, Plan
-from reputation.counters import WEIGHING, WEIGHT
 from reputation.keys import EVIDENCE, Dimension, Key, Metric, distinct
 from reputation.rules import LEASE
 from reputation.store import functions
-from reputation.windows import Limit
+from reputation.windows import Limit, Window
 from tests.servers import RedisServer, redis_server, valkey_server
 
 SETTLE_SECONDS = 5.0
 MEMBERS = 100
 MET = Plan((Meter.limited("a-rule", [Limit.parse("200/24h")], Charging.ACCEPTED, Over.DENIES),), Kind.DISTINCT)
+KNOWN = Plan((Meter(windows=(Window(90 * 86_400),)),), Kind.SEEN)
 HELD = Plan((Meter.limited("a-rule", [Limit(200, LEASE)], Charging.ACCEPTED, Over.DENIES),), Kind.LEASES)
 PREFIX = "rp"
 
@@ -49,12 +50,18 @@ def evidence(number: int) -> list[Charge]:
     return [Charge(Key(key_of(number).entity, EVIDENCE), WEIGHING, WEIGHT, str(position)) for position in range(4)]
 
 
+def known(number: int) -> list[Charge]:
+    """That the n-th entity was seen."""
+    return [Charge(Key(key_of(number).entity, "seen"), KNOWN)]
+
+
 KINDS = {
     "bytes_beyond_255": (counted(300), "bytes, with more than 255 messages"),
     "bytes_beyond_65535": (counted(70_000), "bytes, with more than 65,535 messages"),
     "bytes_distinct_100": (members, f"bytes of a set of {MEMBERS} different members"),
     "bytes_lease": (session, "bytes of a session that is open"),
     "bytes_evidence": (evidence, "bytes of evidence of four kinds"),
+    "bytes_seen": (known, "bytes of when an entity was first and last seen"),
 }
 
 

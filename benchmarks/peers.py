@@ -33,10 +33,11 @@ from benchmarks.judge import POLICY
 from benchmarks.load import Meterman, events
 from benchmarks.report import Report, main
 from reputation.charges import Charge, Charging, Meter, Over, Plan
-from reputation.config import load
+from reputation.config_files import load
 from reputation.engine import Engine
 from reputation.events import Rcpt
-from reputation.keys import Dimension, Entity, Key, Metric, Spelling, entities_of, organisational_domain
+from reputation.keys import Dimension, Entity, Key, Metric, entities_of
+from reputation.spelling import Spelling, organisational_domain
 from reputation.store.redis_store import RedisStore
 from reputation.windows import Limit
 from tests.servers import RedisServer, valkey_server

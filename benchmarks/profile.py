@@ -15,9 +15,11 @@ from typing import Any
 
 import hiredis
 
+from benchmarks.judge import POLICY
 from benchmarks.load import events
 from benchmarks.report import Report, main
-from reputation.config import load, quickstart_path
+from reputation.conditions import Moment
+from reputation.config_files import load
 from reputation.engine import Engine
 from reputation.keys import entities_of
 from reputation.store import functions
@@ -37,11 +39,11 @@ def measure(report: Report) -> None:
 
 def _parts() -> dict[str, Callable[[], object]]:
     """The parts in the order of a decision."""
-    policy = load(quickstart_path()).policy()
+    policy = load(POLICY).policy()
     engine = Engine(policy=policy, store=MemoryStore())
     (event,) = events(1)
     entities = entities_of(event, engine.spelling)
-    charges = policy.charges_for(event, entities)
+    charges = policy.charges_for(Moment(event, entities, 0.0))
     sizes = [charge.plan.size for charge in charges]
     reply = [1, NOW_US, 0, *[5, 0] * (sum(sizes) // 2)]
     replies: list[list[int] | None] = [[1, NOW_US, 0, *[5, 0] * (size // 2)] for size in sizes]
@@ -51,7 +53,7 @@ def _parts() -> dict[str, Callable[[], object]]:
     return {
         "entities": partial(entities_of, event, engine.spelling),
         "standing": partial(engine.registrar.register.standing, entities, event.session.client, 0.0),
-        "charges": partial(policy.charges_for, event, entities),
+        "charges": partial(policy.charges_for, Moment(event, entities, 0.0)),
         "command_standalone": partial(functions.decide_command, charges, "rp", "", None),
         "commands_cluster": partial(functions.decide_commands, charges, "rp", "", None),
         "reply_parsed": partial(_parse, hiredis.Reader(), wire),

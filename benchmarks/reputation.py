@@ -87,8 +87,9 @@ from random import Random
 from benchmarks import networks
 from benchmarks.report import Report, at_least, main
 from reputation import standing
-from reputation.keys import Entity, canonical_domain, escaped, network_id, organisational_domain, subject_id
+from reputation.keys import Entity
 from reputation.score import KINDS, Evidence, EvidenceKind, decayed, kept_seconds
+from reputation.spelling import canonical_domain, escaped, network_id, organisational_domain, subject_id
 from reputation.standing import LEVELS, Hierarchy, MessageStanding, Tally, base_rate, standing_of_message
 
 DATA = networks.ROOT.parent / "shared/data/spamassassin_first70.csv.gz"

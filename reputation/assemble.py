@@ -6,12 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from reputation.config import SERVER_SCHEMES, Settings, StoreSettings, load
-from reputation.contracts import Store
+from reputation.config import SERVER_SCHEMES, Settings, StoreSettings
+from reputation.config_files import load
+from reputation.contracts import Lookups, Store
 from reputation.engine import Engine
 from reputation.errors import ConfigError
-from reputation.keys import organisational_domain
+from reputation.list_files import check_lists
+from reputation.lookups.looking import check_lookups, open_lookups
 from reputation.metrics import Metrics
+from reputation.policy import Policy
+from reputation.python_policies import load_functions
+from reputation.spelling import organisational_domain
 from reputation.store.address import StoreUrl
 from reputation.store.embedded import open_embedded
 from reputation.store.memory import MemoryStore
@@ -24,7 +29,7 @@ log = logging.getLogger("reputon.engine")
 
 
 def settings_of(path: Path) -> Settings:
-    """Read a configuration file, and the URL of its store; asks no server.
+    """Read a configuration file, the URL of its store, and the files that it names; asks no server.
 
     Raises `ConfigError` with one line per mistake.
     """
@@ -34,7 +39,25 @@ def settings_of(path: Path) -> Settings:
             StoreUrl.parse(settings.store.url)
         except ConfigError as error:
             raise ConfigError(f"{path}: [store] url: {error}") from None
+    try:
+        check_lookups(settings.lookups)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: [lookups] {error}") from None
+    try:
+        check_lists(settings, settings.spelling())
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+    if settings.python:
+        try:
+            policy_of(settings)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: [[python]] {error}") from None
     return settings
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The rules, compiled, and the policies in Python, whose files are run for it; raises `ConfigError`."""
+    return settings.policy(load_functions(settings.python))
 
 
 async def open_store(settings: StoreSettings) -> Store:
@@ -61,24 +84,35 @@ async def open_engine(
     is away; another one only asks, and raises `StoreError` then.
     """
     organisational_domain("localhost")  # loads the public suffix list, which takes as long as many decisions
+    metrics = metrics or Metrics()
+    lookups = open_lookups(settings.lookups, metrics)
     store = await open_store(settings.store)
     try:
-        engine = Engine(
-            policy=settings.policy(),
-            store=store,
-            fallback=MemoryStore(most_keys=MOST_LOCAL_KEYS),
-            spelling=settings.spelling(),
-            metrics=metrics,
-            never_ban=settings.never_ban(),
-        )
+        engine = _engine(settings, store, lookups, metrics)
         if serving:
             async with _served(engine):
                 yield engine
         else:
             await engine.registrar.refresh()
+            await engine.registrar.lists.start()
             yield engine
     finally:
         await store.close()
+        await lookups.close()
+
+
+def _engine(settings: Settings, store: Store, lookups: Lookups, metrics: Metrics) -> Engine:
+    engine = Engine(
+        policy=policy_of(settings),
+        store=store,
+        fallback=MemoryStore(most_keys=MOST_LOCAL_KEYS),
+        spelling=settings.spelling(),
+        metrics=metrics,
+        lookups=lookups,
+        never_ban=settings.never_ban(),
+    )
+    engine.registrar.lists.use(settings.list_, engine.spelling)
+    return engine
 
 
 @asynccontextmanager

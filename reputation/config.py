@@ -1,4 +1,4 @@
-"""The configuration: one frozen tree, read from one TOML file.
+"""The configuration: one frozen tree, read from one TOML file and the policy files that it includes.
 
 Every setting has its default and its meaning beside it. Unknown keys, wrong types and impossible values are
 errors that name the file, the table and the key, all at once; nothing is silently ignored.
@@ -9,24 +9,22 @@ Relative paths are relative to the directory that the program was started in. Se
 
 import json
 import re
-import string
-import tomllib
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field
 
-from reputation.charges import Charging
 from reputation.entries import Target, parse_protected
 from reputation.errors import ConfigError
-from reputation.events import Stage
-from reputation.keys import Dimension, Metric, Spelling, counted_dimension
-from reputation.mistakes import mistakes_of
+from reputation.keys import Dimension
+from reputation.opinions import PolicyFunction
 from reputation.policy import Policy
-from reputation.rules import REPLY_FIELDS, Accuracy, Mode, OnStoreFailure, Rule, parse_limit
-from reputation.verdict import Action
+from reputation.rule_settings import RuleSettings, Table, spelled
+from reputation.rules import Mode
+from reputation.spelling import Spelling
 
 SERVER_SCHEMES = (
     "redis",
@@ -41,17 +39,24 @@ SERVER_SCHEMES = (
 STORE_SCHEMES = (*SERVER_SCHEMES, "embedded", "memory")
 ESCAPES = "/ @ # ? of a password are written %2F %40 %23 %3F"
 NEXT_HOP_SCHEMES = ("smtp", "lmtp", "maildir")
+BUILT_IN = ("default", "cookbook")
+"""The policy files that come with reputon, as they are included."""
 FINAL_ANSWER_FACTOR = 10
 """How much longer the answer to a whole message may take than any other (RFC 5321 section 4.5.3.2.6)."""
-MAX_REPLY_LENGTH = 300
-"""Leaves room for what fills the braces in the 512 octets of a reply line (RFC 5321 section 4.5.3.1.5)."""
-MAX_CONDITION_LENGTH = 1_000
 
 
 def _host_port(text: str) -> str:
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdigit() or int(port) > 65_535:
         raise ValueError(f'"{text}" is not HOST:PORT: write "127.0.0.1:25" or "[::1]:25"')
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is no address or network: write "192.0.2.7" or "192.0.2.0/24"') from None
     return text
 
 
@@ -94,39 +99,18 @@ def _next_hop(text: str) -> str:
     return text
 
 
-def _countable(text: str) -> str:
-    if text in set(Metric) or counted_dimension(text) is not None:
-        return text
-    raise ValueError(f'"{text}" cannot be counted: write {", ".join(Metric)}, or distinct(DIMENSION)')
-
-
-def _spelled(pattern: str, otherwise: str) -> AfterValidator:
-    """Text that fits a pattern; `otherwise` says what to write when it does not."""
-
-    def check(text: str) -> str:
-        if re.fullmatch(pattern, text) is None:
-            raise ValueError(otherwise)
-        return text
-
-    return AfterValidator(check)
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-class StoreSettings(_Table):
+class StoreSettings(Table):
     """``[store]``: where the counters are."""
 
     url: Annotated[str, AfterValidator(_store_url)] = "embedded:./data/valkey"
     """redis://, unix://, redis+cluster://, redis+sentinel:// (with TLS rediss...), embedded:DIRECTORY, or memory:"""
-    prefix: Annotated[str, _spelled(r"[A-Za-z0-9_.-]{1,32}", 'write 1 to 32 letters, digits, "_", "." or "-"')] = "rp"
+    prefix: Annotated[str, spelled(r"[A-Za-z0-9_.-]{1,32}", 'write 1 to 32 letters, digits, "_", "." or "-"')] = "rp"
     """What every key begins with; sites that share a server need different ones."""
     deadline_seconds: Annotated[float, Field(gt=0, le=60)] = 0.05
     """How long a decision waits for the store before the rules' `on_store_failure` holds."""
 
 
-class KeySettings(_Table):
+class KeySettings(Table):
     """``[keys]``: how addresses become counted entities."""
 
     subaddress_separator: Annotated[str, Field(max_length=1)] = "+"
@@ -137,7 +121,7 @@ class KeySettings(_Table):
     """Dimensions that are counted even where no rule names them."""
 
 
-class TlsSettings(_Table):
+class TlsSettings(Table):
     """``[smtp.tls]``: STARTTLS."""
 
     certificate: str
@@ -146,18 +130,20 @@ class TlsSettings(_Table):
     """PEM file with the private key."""
 
 
-class SmtpSettings(_Table):
+class SmtpSettings(Table):
     """``[smtp]``: the SMTP front end."""
 
     listen: Annotated[tuple[Annotated[str, AfterValidator(_host_port)], ...], Field(strict=False, min_length=1)] = (
         "127.0.0.1:2525",
     )
     """HOST:PORT to listen on; port 0 takes a free one."""
-    hostname: Annotated[str, _spelled(r"[A-Za-z0-9.\[\]:-]{0,255}", "write the full name of a host")] = ""
+    hostname: Annotated[str, spelled(r"[A-Za-z0-9.\[\]:-]{0,255}", "write the full name of a host")] = ""
     """The name in the greeting and in Received; empty takes the machine's."""
     next_hop: Annotated[str, AfterValidator(_next_hop)] = "maildir:./data/mail"
     """Where accepted mail goes: smtp://, lmtp://HOST:PORT, lmtp:///SOCKET or maildir:DIRECTORY."""
     tls: TlsSettings | None = None
+    xclient_from: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Field(strict=False)] = ()
+    """Addresses and networks of our own proxies, which may say with XCLIENT for whom they ask."""
     max_message_bytes: Annotated[int, Field(ge=65_536, le=2**31)] = 50 * 2**20
     """Largest message; announced as SIZE (RFC 1870)."""
     max_recipients: Annotated[int, Field(ge=100, le=100_000)] = 1_000
@@ -185,6 +171,13 @@ class SmtpSettings(_Table):
         return self.drain_seconds + FINAL_ANSWER_FACTOR * self.next_hop_timeout_seconds
 
 
+def _listed(text: str) -> str:
+    names = text.split("+")
+    if not set(names) <= set(Dimension) or len(set(names)) < len(names):
+        raise ValueError(f'"{text}" cannot be listed: write one of {", ".join(Dimension)}, or several joined by "+"')
+    return text
+
+
 def _protected(text: str) -> str:
     try:
         parse_protected(text, Spelling())
@@ -193,7 +186,7 @@ def _protected(text: str) -> str:
     return text
 
 
-class RegisterSettings(_Table):
+class RegisterSettings(Table):
     """``[register]``: what operators may not put down."""
 
     never_ban: Annotated[tuple[Annotated[str, AfterValidator(_protected)], ...], Field(strict=False)] = (
@@ -203,69 +196,83 @@ class RegisterSettings(_Table):
     """Networks and entities that no ban may touch: own relays, loopback."""
 
 
-class LogSettings(_Table):
+def _zone(text: str) -> str:
+    zone, _, codes = text.partition("=")
+    if not re.fullmatch(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})\.)+[A-Za-z0-9-]{1,63}", zone) or not re.fullmatch(
+        r"[0-9.,\[\]-]*", codes
+    ):
+        raise ValueError(
+            f'"{text}" is no DNS list: write "zen.example.org", or "zen.example.org=127.0.0.2,127.0.0.4-11"'
+        )
+    return text
+
+
+class LookupSettings(Table):
+    """``[lookups]``: facts from outside."""
+
+    nameservers: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Addresses of DNS resolvers, ADDRESS or ADDRESS:PORT; empty takes the machine's (/etc/resolv.conf)."""
+    deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 3.0
+    """How long an event waits for all look-ups together; what has not come by then is "temperror"."""
+    dnsbl: Annotated[tuple[Annotated[str, AfterValidator(_zone)], ...], Field(strict=False, max_length=20)] = ()
+    """DNS lists to ask about clients, ZONE or ZONE=CODES, such as "zen.example.org=127.0.0.2,127.0.0.4-11"."""
+    asn_table: str = ""
+    """File with the networks of the world, made by ``reputon asn build``; empty: no ASN and no country is known."""
+    max_cached: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+    """Answers that are remembered at once."""
+
+
+class ListSettings(Table):
+    """``[[list]]``: values that rules ask for; "allow" and "block" have their meaning by themselves."""
+
+    name: Annotated[str, spelled(r"[a-z0-9-]{1,40}", "write 1 to 40 lower-case letters, digits and hyphens")]
+    """The name that rules ask for: 'when = "\"vip\" in lists"'. Several lists may have one name: they are one."""
+    of: Annotated[str, AfterValidator(_listed)]
+    """What the values are: a dimension, such as "sender_domain", or several joined by "+"."""
+    values: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """The values themselves."""
+    file: str = ""
+    """A text file with one value a line, "#" begins a comment; read again when it changes."""
+    redis_set: str = ""
+    """The name of a set in the store, read again and again; as it is, without the prefix."""
+
+
+class PythonSettings(Table):
+    """``[[python]]``: policies in Python."""
+
+    file: str
+    """A Python file; its functions that are marked with `reputation.python_policies.at` are asked."""
+    deadline_seconds: Annotated[float, Field(gt=0, le=30)] = 0.05
+    """How long one function may take; then it has no opinion."""
+    mode: Annotated[Mode, Field(strict=False)] = Mode.ENFORCE
+    """shadow only counts and logs what enforce would do."""
+
+
+class LogSettings(Table):
     """``[log]``."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class RuleSettings(_Table):
-    """``[[rule]]``: one limit. See `reputation.policy.Rule`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, hide_input_in_errors=True)
-
-    name: Annotated[
-        str, _spelled(r"[a-z0-9][a-z0-9-]{0,63}", "write lower-case words with hyphens, at most 64 characters")
-    ]
-    """Lower-case words with hyphens. It names the counter: renaming a rule starts it at zero."""
-    stage: Stage
-    """connect, helo, auth, mail, rcpt or data."""
-    when: Annotated[str, Field(max_length=MAX_CONDITION_LENGTH)] = ""
-    """Which events the rule is about, such as 'class == "submission"'; empty for all of its stage."""
-    key: Annotated[tuple[Dimension, ...], Field(min_length=1)]
-    """The dimension that is counted; several make one combined key."""
-    count: Annotated[str, AfterValidator(_countable)]
-    """connections, messages, recipients, bytes, invalid_recipients, ..., concurrent, or distinct(DIMENSION)."""
-    limits: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Such as ["30/1m", "100/1h"]."""
-    action: Action
-    """accept, tag, tarpit, throttle, tempfail, discard or reject."""
-    mode: Mode = Mode.ENFORCE
-    """shadow only counts what enforce would have done."""
-    charge: Charging = Charging.ACCEPTED
-    """accepted: what was refused costs nothing; always: attempts cost too; never: only read."""
-    accuracy: Accuracy = Accuracy.STRICT
-    """strict: never more than the limit; interpolated: all but exact."""
-    on_store_failure: OnStoreFailure = OnStoreFailure.ACCEPT
-    """accept, tempfail or local, while the counters cannot be asked."""
-    reply: Annotated[str, Field(max_length=MAX_REPLY_LENGTH)] = ""
-    """Text for the client, may begin with "451 4.7.1"; {retry_after}, {entity}, {limit}, ... are filled in."""
-    delay_seconds: Annotated[float, Field(gt=0, le=240)] = 5.0
-    """For tarpit."""
-
-    def rule(self) -> Rule:
-        """The rule that the engine knows; raises `ConfigError` that names the key at fault."""
-        try:
-            limits = tuple(parse_limit(self.count, text) for text in self.limits)
-        except ConfigError as error:
-            raise ConfigError(f"limits: {error}") from None
-        _check_reply(self.reply, self.action)
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return Rule(**{**fields, "limits": limits})
-
-
-class Settings(_Table):
+class Settings(Table):
     """The whole configuration."""
 
+    include: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Policy files, whose rules stand before those of this file: paths from here, with * for any name, or "default"."""
+    change: dict[str, dict[str, Any]] = Field(default={}, frozen=True)
+    """``[change.NAME]``: other settings for a rule of an included file."""
     store: StoreSettings = StoreSettings()
     keys: KeySettings = KeySettings()
     smtp: SmtpSettings = SmtpSettings()
     register_table: RegisterSettings = Field(default=RegisterSettings(), alias="register")
+    lookups: LookupSettings = LookupSettings()
     log: LogSettings = LogSettings()
+    list_: Annotated[tuple[ListSettings, ...], Field(strict=False, alias="list")] = ()
+    python: Annotated[tuple[PythonSettings, ...], Field(strict=False)] = ()
     rule: Annotated[tuple[RuleSettings, ...], Field(strict=False)] = ()
 
-    def policy(self) -> Policy:
-        """The rules, compiled; raises `ConfigError` that names rule and key."""
+    def policy(self, functions: tuple[PolicyFunction, ...] = ()) -> Policy:
+        """The rules, compiled, and policies in Python; raises `ConfigError` that names rule and key."""
         rules = []
         for settings in self.rule:
             try:
@@ -274,7 +281,10 @@ class Settings(_Table):
                 raise ConfigError(f'[[rule]] "{settings.name}" {error}') from None
             if Dimension.SUBJECT in settings.key and not self.keys.subject_key:
                 raise ConfigError(f'[[rule]] "{settings.name}" key: counting subjects needs keys.subject_key')
-        return Policy(rules=tuple(rules), tracked=frozenset(self.keys.tracked))
+        for name, inquiry in [*((it.name, it.inquiry) for it in rules), *((it.name, it.inquiry) for it in functions)]:
+            if missing := sorted(inquiry.rests_on - set(self.keys.tracked)):
+                raise ConfigError(f'[[rule]] "{name}" asks for what is not counted: add {missing[0]} to keys.tracked')
+        return Policy(rules=tuple(rules), tracked=frozenset(self.keys.tracked), functions=functions)
 
     def never_ban(self) -> tuple[Target, ...]:
         """What must not be banned."""
@@ -285,61 +295,11 @@ class Settings(_Table):
         return Spelling(subaddress_separator=self.keys.subaddress_separator, subject_key=self.keys.subject_key.encode())
 
 
-_REPLY_CODE = re.compile(r"(?:(?P<code>\d{3})(?:\s|$))?(?:(?P<enhanced>\d)\.\d{1,3}\.\d{1,3}(?:\s|$))?")
-_REPLY_CLASS = {Action.REJECT: "5", Action.TEMPFAIL: "4", Action.THROTTLE: "4"}
-
-
-def _check_reply(reply: str, action: Action) -> None:
-    if not reply:
-        return
-    if not (reply.isascii() and reply.isprintable()):
-        raise ConfigError("reply: only printable ASCII goes into a reply line")
-    try:
-        parts = [part for part in string.Formatter().parse(reply) if part[1] is not None]
-    except ValueError as error:
-        raise ConfigError(f"reply: {error}") from None
-    fields = {field for _, field, _, _ in parts if field is not None}
-    if any(spec or conversion for _, _, spec, conversion in parts):
-        raise ConfigError("reply: nothing but a name stands between braces, such as {retry_after}")
-    if unknown := sorted(fields - REPLY_FIELDS):
-        raise ConfigError(f"reply: unknown {unknown}; known: {', '.join(sorted(REPLY_FIELDS))}")
-    if action not in _REPLY_CLASS:
-        raise ConfigError(f"reply: action {action} sends no reply of its own")
-    match = _REPLY_CODE.match(reply)
-    assert match is not None
-    wanted = _REPLY_CLASS[action]
-    for part in (match["code"], match["enhanced"]):
-        if part is not None and part[0] != wanted:
-            raise ConfigError(f"reply: action {action} needs a code that begins with {wanted}, not {part}")
-
-
 def quickstart_path() -> Path:
     """The configuration of the quick start: of the checkout, or the copy in the installed package."""
     package = Path(__file__).parent
     installed = package / "quickstart.toml"
     return installed if installed.exists() else package.parent / "deploy" / "quickstart.toml"
-
-
-def load(path: Path) -> Settings:
-    """Read a configuration file. Raises `ConfigError` with one line per mistake."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
-    try:
-        settings = Settings.model_validate(tables)
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in mistakes_of(error.errors(), tables))) from None
-    try:
-        settings.policy()
-        settings.never_ban()
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    return settings
 
 
 def effective(settings: Settings) -> dict[str, Any]:
@@ -359,10 +319,13 @@ def effective_lines(settings: Settings) -> Iterator[str]:
     """
     tables = effective(settings)
     rules = tables.pop("rule")
+    del tables["include"], tables["change"]  # what has come of them is among the rules
+    arrays = {"list": tables.pop("list"), "python": tables.pop("python"), "rule": rules}
     tls = tables["smtp"].pop("tls")
     if tls is not None:
         tables["smtp.tls"] = tls
-    for name, table in (*((f"[{name}]", table) for name, table in tables.items()), *(("[[rule]]", r) for r in rules)):
+    named = [(f"[{name}]", table) for name, table in tables.items()]
+    for name, table in (*named, *((f"[[{name}]]", each) for name, found in arrays.items() for each in found)):
         yield name
         # JSON's strings, numbers and arrays are TOML's, too.
         yield from (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items())

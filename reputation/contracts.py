@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from reputation.charges import Answer, Charge, Receipt
+from reputation.events import ClientAddress, Event
+from reputation.facts import NO_NETWORK, LookedUp, Lookup, Network
 from reputation.keys import Entity, Key
 from reputation.windows import MICROSECONDS, Window
 
@@ -57,6 +59,10 @@ MAX_REGISTERED = 100_000
 """Entries of the register; of which each process holds a copy in its memory."""
 
 
+MAX_MEMBERS = 100_000
+"""Of one set that is a list; it is read again and again."""
+
+
 class Texts(NamedTuple):
     """What a process has to know to have the whole register: entries by their ids, as JSON."""
 
@@ -99,6 +105,13 @@ class RegisterStore(Protocol):
         """Yields soon after each change, several at once as one, for as long as it is iterated; raises nothing.
 
         Changes can be missed: it yields, too, whenever it begins to listen (anew), and ``entries`` knows.
+        """
+        ...
+
+    async def members(self, name: str) -> frozenset[str]:
+        """Who is in a set that others fill: its name is used as it is, and one that is not there is empty.
+
+        `StoreMisuse` beyond `MAX_MEMBERS`, for what is no set, and where it may not be read.
         """
         ...
 
@@ -167,3 +180,36 @@ class Store(RegisterStore, Protocol):
     async def close(self) -> None:
         """Let go of connections, and of a server that was started for this store."""
         ...
+
+
+class Lookups(Protocol):
+    """Facts from outside the store. Nothing here raises: an outage is a fact ("temperror")."""
+
+    def network(self, client: ClientAddress) -> Network:
+        """Whose network a client is in; from memory, at once."""
+        ...
+
+    async def look_up(self, event: Event, wanted: frozenset[Lookup], network: Network) -> LookedUp:
+        """What is `wanted` about an event, all asked at once and cached for as long as the answers say.
+
+        Takes no longer than the deadline that the look-ups were made with. What cannot be asked about the event (SPF
+        before there is a sender) stays empty.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of sockets and threads."""
+        ...
+
+
+class NoLookups:
+    """Fulfils `Lookups` where none are configured."""
+
+    def network(self, client: ClientAddress) -> Network:  # noqa: ARG002 - the contract's
+        return NO_NETWORK
+
+    async def look_up(self, event: Event, wanted: frozenset[Lookup], network: Network) -> LookedUp:  # noqa: ARG002 - the contract's
+        return LookedUp(network=network)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

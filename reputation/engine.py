@@ -1,9 +1,10 @@
 """The main path: an event goes in, a verdict comes out.
 
-    event -> entities -> (the register: refused, exempt?) -> charges -> store -> answer -> verdict
+    event -> entities -> (the register: refused, exempt?) -> moment -> charges -> store -> answer -> verdict
 
 `Engine.judge` is that line, and takes one round trip to the store; what operators have put down is in memory
-(`reputation.registrar`), so that whoever is banned costs none. `Engine.learn` counts what somebody found out
+(`reputation.registrar`), so that whoever is banned costs none. Where the rules of a stage look at reputation, counts or
+the DNS, that is found out before (`reputation.briefing`). `Engine.learn` counts what somebody found out
 later, `Engine.refund` gives back what an event was charged that came to nothing, and `Engine.explain`
 asks what would happen now without counting anything. `Engine.upkeep` and `Engine.registrar` run beside them.
 
@@ -17,23 +18,35 @@ Does not do: SMTP (the front ends), Redis (the store), any I/O of its own.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
+from reputation.adaptive import adapted
+from reputation.bookkeeping import CONTACT, LOOKING, RETURNED, RETURNING, SEEN
+from reputation.briefing import Briefing
 from reputation.charges import Answer, Charge, Kind
 from reputation.clock import Clock, SystemClock
-from reputation.contracts import Board, Series, Store
+from reputation.conditions import Moment
+from reputation.contracts import Board, Lookups, NoLookups, Store
 from reputation.denials import Denials
-from reputation.entries import DEFAULT_NEVER_BAN, Entry, Target
+from reputation.entries import DEFAULT_NEVER_BAN, Target
 from reputation.errors import StoreError, StoreUnavailable
-from reputation.events import Disconnect, Event, Outcome
-from reputation.keys import Entities, Entity, Key, Spelling, entities_of
+from reputation.events import Disconnect, Event, Outcome, Rcpt
+from reputation.explanation import Explanation, reputation_of
+from reputation.holds import Holds
+from reputation.inquiry import score_of
+from reputation.keys import Dimension, Entities, Entity, Key, composite, entities_of
 from reputation.metrics import Metrics
+from reputation.opinions import refusal_among, with_opinions
 from reputation.overrides import overridden
 from reputation.policy import Policy
 from reputation.register import Standing
 from reputation.registrar import Registrar
+from reputation.rules import Mode
+from reputation.spelling import Spelling
+from reputation.store_watch import StoreWatch
+from reputation.tallies import RuleTally
 from reputation.upkeep import Upkeep
 from reputation.verdict import Action, Reason, Verdict
 from reputation.windows import Window
@@ -44,19 +57,6 @@ TOP_CANDIDATES = 5
 log = logging.getLogger("reputon.engine")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """What is known about an entity, and what its next event would get."""
-
-    entity: Entity
-    verdict: Verdict
-    series: tuple[Series, ...]
-    entries: tuple[Entry, ...] = ()
-    """Of the register: about the entity, the networks around it, and its domain."""
-    conditions: Mapping[str, str] = field(default_factory=dict)
-    """Rule -> which events it is about, of those that are not about all; asked as if it were about the next one."""
 
 
 class Engine:
@@ -74,55 +74,89 @@ class Engine:
         spelling: Spelling | None = None,
         metrics: Metrics | None = None,
         clock: Clock | None = None,
+        lookups: Lookups | None = None,
         never_ban: Sequence[Target] = DEFAULT_NEVER_BAN,
     ) -> None:
         self.policy = policy
         self.spelling = spelling or Spelling()
         self.metrics = metrics or Metrics()
         self.upkeep = Upkeep(store, self.metrics, fallback)
-        self._store = store
-        self._fallback = fallback
+        self._store, self._fallback = store, fallback
         self._clock = clock or SystemClock()
+        self._briefing = Briefing(lookups or NoLookups(), self._read, self.spelling, self.metrics, self._clock)
         self._denials = Denials()
         self.registrar = Registrar(
             store, policy, self.metrics, self._clock, never_ban=never_ban, on_new_limits=self._denials.clear
         )
-        self._watch = _StoreWatch(self.metrics, self._clock)
+        self._holds = Holds(self.registrar, self.metrics)
+        self._watch = StoreWatch(self.metrics, self._clock)
 
     def use(self, policy: Policy) -> None:
         """Judge by another policy from now on; what is under way is still judged by the one that it began with."""
         self.policy = policy
         self._denials.clear()
+        self._briefing.begin_anew()
         self.registrar.use(policy)
 
     async def judge(self, event: Event) -> Verdict:
         """What to do about `event`. Never raises for a store that is away."""
         started, policy = self._clock.monotonic(), self.policy
-        entities = entities_of(event, self.spelling)
-        standing = self.registrar.register.standing(entities, event.session.client, self.registrar.time_at(started))
+        looked_up = self._briefing.network(event)
+        entities = entities_of(event, self.spelling, looked_up)
+        standing = self._standing(event, entities, started)
         verdict = standing.refusal_at(event.stage)
         if verdict is None:
-            verdict = await self._counted(policy, event, entities, standing, started)
+            moment = Moment(event, entities, self._clock.now(), looked_up)
+            verdict = await self._judged(policy, moment, standing, started)
         if not verdict.denied:
             self.upkeep.saw(policy.sketched(event, entities))
         if isinstance(event, Disconnect):
             await self._release(event)
-        self.metrics.count(event.stage, verdict.action, verdict.reason, self._clock.monotonic() - started)
-        for name in {finding.rule for finding in verdict.findings if finding.reading.over}:
-            self.metrics.rule_over.labels(name, policy.rule(name).mode).inc()
+        self._count(event, verdict, self._clock.monotonic() - started)
         return verdict
 
-    async def _counted(
-        self, policy: Policy, event: Event, entities: Entities, standing: Standing, now: float
-    ) -> Verdict:
-        """The verdict by what is counted; whoever is exempt from rules is counted all the same."""
+    def _standing(self, event: Event, entities: Entities, now: float) -> Standing:
+        register = self.registrar.register
+        return register.standing(entities, event.session.client, self.registrar.time_at(now))
+
+    def _count(self, event: Event, verdict: Verdict, seconds: float) -> None:
+        self.metrics.count(event.stage, verdict.action, verdict.reason, seconds)
+        self.upkeep.tallies.note(verdict)
+        for name in verdict.fired:
+            self.metrics.rule_over.labels(name, Mode.ENFORCE).inc()
+        for name in verdict.would:
+            self.metrics.rule_over.labels(name, Mode.SHADOW).inc()
+
+    async def _judged(self, policy: Policy, moment: Moment, standing: Standing, now: float) -> Verdict:
+        """The verdict by rules; whoever is exempt from them is counted all the same."""
+        event, entities = moment.event, moment.entities
+        if standing.allow is None:
+            moment = await self._briefing.completed(policy, moment)
+        if moment.entities is not entities:  # a name that was found may be banned, or on a list
+            standing = self._standing(event, moment.entities, now)
+            if (banned := standing.refusal_at(event.stage)) is not None:
+                return banned
         if standing.allow is not None:
-            verdict = await self._decided(policy, event, policy.exempt.charges_for(event, entities))
+            verdict = await self._decided(policy, event, policy.exempt.charges_for(moment))
             return replace(verdict, reason=Reason.ALLOWLISTED, entry=standing.allow.id)
-        charges = self._overridden(policy.charges_for(event, entities, self._clock.now()), now)
+        moment = moment._replace(lists=standing.lists)
+        opinions = await self._briefing.opinions(policy, moment)
+        verdict = refusal_among(opinions) or await self._counted(policy, moment, now)
         self._report_conditions(policy)
+        return with_opinions(verdict, opinions)
+
+    async def _counted(self, policy: Policy, moment: Moment, now: float) -> Verdict:
+        """The verdict by what is counted."""
+        event, charges = moment.event, policy.charges_for(moment)
+        if policy.adaptive:
+            charges = adapted(charges, policy.adaptive, moment.known.scores)
+        charges = self._overridden(charges, now)
         recalled = None if _token(event) else self._denials.recall(charges, now)
-        return await self._decided(policy, event, charges) if recalled is None else policy.refusal(recalled)
+        if recalled is not None:
+            return policy.refusal(recalled)
+        verdict = await self._decided(policy, event, charges)
+        await self._holds.consider(policy, verdict, self.registrar.time_at(now))
+        return verdict
 
     def _report_conditions(self, policy: Policy) -> None:
         """Tell of conditions that could not be answered; their rules do not apply."""
@@ -165,7 +199,7 @@ class Engine:
         counted = policy.decide(answer)
         if counted.action in (Action.REJECT, Action.DISCARD):  # the share is a guess: nothing is refused for good
             counted = replace(counted, action=Action.TEMPFAIL, reply="")
-        return counted if counted.denied else replace(verdict, answer=answer, local=True)
+        return replace(counted, local=True) if counted.denied else replace(verdict, answer=answer, local=True)
 
     async def _completed(self, policy: Policy, event: Event, verdict: Verdict, missing: Sequence[Charge]) -> Verdict:
         """A verdict about some keys, with what the rules of the missing ones say.
@@ -189,10 +223,32 @@ class Engine:
     async def learn(self, outcome: Outcome) -> None:
         """Count feedback on an event against whoever sent it. Lost when the store is away, and counted as lost."""
         self.metrics.outcomes.labels(outcome.kind).inc()
-        entities = entities_of(outcome.event, self.spelling)
+        entities = await self._blamed(outcome)
         charges = self._overridden(self.policy.charges_of_outcome(outcome.kind, entities), self._clock.monotonic())
         if charges and (answer := await self._asked("learn", self._store.decide(charges))) is not None:
             self.upkeep.note(answer)
+
+    async def _blamed(self, outcome: Outcome) -> Entities:
+        """Whom an outcome is counted against: whoever sent what it is about.
+
+        A report of a message that came back can be made up by anybody. It counts against a sender only if he, logged
+        in, has written to the recipient that it names, and once a day.
+        """
+        if outcome.returned is None:
+            return entities_of(outcome.event, self.spelling, self._briefing.network(outcome.event))
+        sender, recipient = outcome.returned
+        sent = entities_of(Rcpt(session=outcome.event.session, sender=sender, recipient=recipient), self.spelling)
+        contact = composite(sent, CONTACT)
+        known = None if contact is None else await self._read([Charge(Key(contact, SEEN), LOOKING)])
+        if contact is None or known is None or not known.numbers[0]:
+            return {}
+        told = await self._read([Charge(Key(contact, SEEN, RETURNED), RETURNING)])
+        if told is None or told.numbers[0]:
+            return {}
+        return {each: sent[each] for each in (Dimension.SENDER, Dimension.SENDER_DOMAIN) if each in sent}
+
+    async def _read(self, charges: Sequence[Charge]) -> Answer | None:
+        return await self._asked("read", self._store.decide(charges))
 
     async def refund(self, *verdicts: Verdict) -> None:
         """Give back what these verdicts charged. Where the store is away, the charge ages out with its window.
@@ -214,15 +270,23 @@ class Engine:
         Raises `StoreError` when the store does not answer: an operator wants to know.
         """
         register, policy, now = self.registrar.register, self.policy, self._clock.monotonic()
-        charges = self._overridden(policy.charges_to_explain(entity), now)
+        reputation = await reputation_of(entity, self._store, self._briefing.lookups)
+        scores = {entity.dimension: score_of(entity.dimension, reputation)} if reputation is not None else {}
+        charges = self._overridden(adapted(policy.charges_to_explain(entity), policy.adaptive, scores), now)
         answer = await self._store.decide(charges) if charges else Answer()
         return Explanation(
             entity=entity,
             verdict=register.standing_of(entity, self.registrar.time_at(now)).applied(policy.decide(answer)),
             series=tuple(await self._store.series(entity)),
+            reputation=reputation,
             entries=register.about(entity, self.registrar.time_at(now)),
             conditions={rule.name: rule.when for rule in policy.rules if rule.when},
         )
+
+    async def tallies(self) -> list[RuleTally]:
+        """How often each rule in force has fired, and would have, on the whole fleet. Raises `StoreError`."""
+        names = [rule.name for rule in self.policy.rules] + [function.name for function in self.policy.functions]
+        return await self.upkeep.tallies.of(names)
 
     async def top(
         self, dimension: str, metric: str, window: Window, n: int, *, at: float | None = None
@@ -256,37 +320,3 @@ class Engine:
 
 def _token(event: Event) -> str:
     return getattr(event, "token", "")
-
-
-class _StoreWatch:
-    """Whether the store answers: counts each failure, logs each change of state once.
-
-    While one server of a cluster is away the store is down, however often the others answer.
-    """
-
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
-        self._metrics = metrics
-        self._clock = clock
-        self._failed_at: float | None = None
-        self._failures = 0
-        metrics.store_up.set(1)
-
-    @property
-    def down(self) -> bool:
-        """Whether a call has failed since the store was whole."""
-        return self._failed_at is not None
-
-    def failed(self, call: str, error: StoreError) -> None:
-        self._metrics.store_failures.labels(call, type(error).__name__).inc()
-        self._failures += 1
-        if self._failed_at is None:
-            self._failed_at = self._clock.monotonic()
-            self._metrics.store_up.set(0)
-            log.warning("store down: %s; rules act as their on_store_failure says", error)
-
-    def answered(self) -> None:
-        assert self._failed_at is not None
-        seconds = self._clock.monotonic() - self._failed_at
-        log.warning("store back after %.1f s, %d calls had failed", seconds, self._failures)
-        self._failed_at, self._failures = None, 0
-        self._metrics.store_up.set(1)

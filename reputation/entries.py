@@ -23,13 +23,16 @@ from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from typing import TypedDict, TypeVar, cast
 
 from reputation.errors import ConfigError, EntityError
-from reputation.keys import MAX_ID_LENGTH, Dimension, Entity, Spelling, organisational_domain, parse_entity
-from reputation.verdict import Action
+from reputation.keys import Dimension, Entity, parse_entity
+from reputation.spelling import MAX_ID_LENGTH, Spelling, organisational_domain
+from reputation.verdict import REFUSING, Action
 from reputation.windows import Limit
 
 T = TypeVar("T")
 Network = IPv4Network | IPv6Network
 Target = Entity | Network
+Place = tuple[int, int, int]
+"""Of a network: bits of an address, the first address as a number, bits behind the prefix."""
 
 LATEST = 2.0**40
 """No entry is younger, nor ends later; in seconds since the epoch."""
@@ -47,7 +50,6 @@ OVERRIDE = "override|"
 """What the ids of overrides begin with."""
 ALLOW = "allow"
 BLOCK = "block"
-REFUSING = (Action.REJECT, Action.TEMPFAIL, Action.DISCARD)
 
 DEFAULT_NEVER_BAN: tuple[Target, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 """Loopback."""
@@ -57,6 +59,7 @@ _DIMENSIONS = frozenset(Dimension)
 DOMAIN_OF: Mapping[str, Dimension] = {
     Dimension.SENDER: Dimension.SENDER_DOMAIN,
     Dimension.RECIPIENT: Dimension.RECIPIENT_DOMAIN,
+    Dimension.AUTHOR: Dimension.AUTHOR_DOMAIN,
 }
 _RULE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _LIST_NAME = re.compile(r"[a-z0-9-]{1,40}")
@@ -104,6 +107,15 @@ def spelled(target: Target) -> str:
         return str(target)
     lone = target.prefixlen == target.max_prefixlen
     return f"{Dimension.IP}:{target.network_address if lone else target}"
+
+
+def place_of(network: Network) -> Place:
+    """Where a network lies among all addresses.
+
+    >>> place_of(IPv4Network("0.0.1.0/24"))
+    (32, 256, 8)
+    """
+    return network.max_prefixlen, int(network.network_address), network.max_prefixlen - network.prefixlen
 
 
 def target_of(target: Target) -> Target:

@@ -6,6 +6,7 @@
     ├── ConfigError          a setting, a rule or an address that cannot be right
     │   ├── LimitError       a limit such as "100/1h" that cannot be read or met
     │   └── EntityError      text such as "sender:alice@example.com" that names no entity
+    ├── UnknownFact          a policy in Python asked for what was not found out for it
     └── StoreError           the counter store did not answer as it must
         ├── StoreUnavailable it is away, too slow, or still loading: try again later
         └── StoreMisuse      it answered, and refused: our mistake or the operator's
@@ -29,6 +30,10 @@ class LimitError(ConfigError):
 
 class EntityError(ConfigError):
     """Text that does not name an entity."""
+
+
+class UnknownFact(ReputonError, LookupError):
+    """A policy in Python asked for a fact that is not known at its stage, or that its `needs` does not name."""
 
 
 class StoreError(ReputonError):

@@ -10,6 +10,7 @@ entities that means.
 Does not do: parsing SMTP (the front end does), naming keys (`reputation.keys` does).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
@@ -105,6 +106,10 @@ class Data:
     recipients: tuple[str, ...]
     message_bytes: int
     subject: str = ""
+    author: str = ""
+    """The address in the From field (RFC 5322 section 3.6.2), the first of several; empty when there is none."""
+    header: Mapping[str, str] = field(default_factory=dict)
+    """Names of fields, in lower case, and the unfolded and decoded text of the first of each; as far as it was read."""
     token: str = ""
     """Names what is sent, the same when it is tried again or asked about twice; empty when nothing does."""
     stage: Stage = field(default=Stage.DATA, init=False)
@@ -141,3 +146,6 @@ class Outcome:
 
     kind: OutcomeKind
     event: Event
+    returned: tuple[str, str] | None = None
+    """(sender, recipient) of the message that came back, where the event is the report of that (RFC 3464). The sender
+    of that message is meant then, and nobody that the event names; and only if he has written to this recipient."""

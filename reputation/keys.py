@@ -1,6 +1,6 @@
 """From an event to the entities it is about, and from an entity to the key of its counter.
 
-This is the only place where an address is canonicalised and the only place where a key is spelled.
+This is the only place where a key is spelled.
 
 Which entities an event has
 ---------------------------
@@ -9,52 +9,57 @@ dimension      id                                             known from
 ============== ============================================== =========================
 ip             IPv4 address; for IPv6 its /64                 connect
 prefix         IPv4 /24; IPv6 /48                             connect
+asn            number of the network's operator               connect
+country        ISO 3166 code of the network's country         connect
+rdns_domain    organisational domain of the confirmed name    connect
 helo           the name given at HELO, lower case             helo
 user           the authenticated login, lower case            auth
 sender         canonical reverse-path                         mail
 sender_domain  its organisational domain                      mail
+class          kind of mail (`reputation.classes`)            mail
+spf_domain     the sender's domain, where SPF says pass       mail
 recipient      canonical forward-path                         rcpt
 recipient_domain its organisational domain                    rcpt
+author         canonical address of the From field            data
+author_domain  its organisational domain                      data
 subject        keyed hash of the normalised subject           data
 ============== ============================================== =========================
 
 The null sender ``<>`` is no entity: all the world's bounces would share one counter.
 An IPv6 client is never counted by its /128, which costs an attacker nothing to change.
 
-Canonical addresses: the local part is NFC-normalised, case-folded and loses its subaddress (``+tag``, RFC 5233);
-the domain is lower case, in A-labels (IDNA 2008 with UTS 46 mapping), without a trailing dot. RFC 5321 lets a
-host treat local parts as case-sensitive; counting them apart would hand every sender a fresh limit per spelling.
+How an id is spelled is said in `reputation.spelling`.
 
-Ids are safe to print and to put between the braces of a cluster hash tag: whatever is not printable, and
-``{ } % ,`` and white space, is percent-encoded (UTF-8; undecodable bytes as they came), and an id
-longer than `MAX_ID_LENGTH` is replaced by ``~`` and a BLAKE2b hash of it.
+Network, reverse name and SPF are what look-ups found (`reputation.facts`); without them the entity is not there.
 
-Bugs: one set of prefix lengths for all rules. ASN, country, rDNS, DKIM and SPF domains have their names
-here and get their values with the look-ups.
+Bugs: one set of prefix lengths for all rules. DKIM domains have their name here and no value yet.
 """
 
-import hashlib
 import inspect
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import unquote
 
-import idna
-from publicsuffixlist import PublicSuffixList
-
+from reputation.classes import class_of
 from reputation.errors import EntityError
 from reputation.events import ClientAddress, Connect, Data, Disconnect, Event, Mail, Rcpt
+from reputation.facts import NOTHING_LOOKED_UP, PASS, LookedUp
+from reputation.spelling import (
+    SHORTENED,
+    Spelling,
+    canonical_address,
+    canonical_domain,
+    escaped,
+    network_id,
+    organisational_domain,
+    shortened,
+    subject_id,
+)
 
-MAX_ID_LENGTH = 200
-MAX_SUBJECT_LENGTH = 1_000
-"""What lies beyond is not looked at; a line of a message ends at 998 (RFC 5322 section 2.1.1)."""
-CACHED_DOMAINS = 65_536
 CACHED_IDS = 16_384
 CACHED_CLIENTS = 4_096
 MAX_CACHED_LENGTH = 320
@@ -72,8 +77,11 @@ class Dimension(StrEnum):
     USER = "user"
     SENDER = "sender"
     SENDER_DOMAIN = "sender_domain"
+    CLASS = "class"
     RECIPIENT = "recipient"
     RECIPIENT_DOMAIN = "recipient_domain"
+    AUTHOR = "author"
+    AUTHOR_DOMAIN = "author_domain"
     SUBJECT = "subject"
     DKIM_DOMAIN = "dkim_domain"
     SPF_DOMAIN = "spf_domain"
@@ -145,21 +153,11 @@ def counted_dimension(metric: str) -> "Dimension | None":
     return Dimension(match[1]) if match and match[1] in set(Dimension) else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spelling:
-    """The choices a site has in how addresses become ids."""
-
-    subaddress_separator: str = "+"
-    """Where the local part ends for counting; empty keeps subaddresses apart."""
-    subject_key: bytes = b""
-    """Secret for the hash of subjects; empty means that subjects are not counted."""
-
-
 Entities = Mapping[Dimension, Entity]
 Ids = tuple[str, ...]
 
 
-def entities_of(event: Event, spelling: Spelling) -> dict[Dimension, Entity]:
+def entities_of(event: Event, spelling: Spelling, looked_up: LookedUp = NOTHING_LOOKED_UP) -> dict[Dimension, Entity]:
     """The entities that `event` is about, one per dimension that is known at its stage."""
     session, separator = event.session, spelling.subaddress_separator
     ip, prefix = _ids_of_client(session.client)
@@ -174,20 +172,47 @@ def entities_of(event: Event, spelling: Spelling) -> dict[Dimension, Entity]:
             found[_USER] = _entity(Entity, (_USER, user))
     if isinstance(event, Mail | Rcpt | Data):
         _put_address(found, _SENDER, _SENDER_DOMAIN, _remembered(_ids_of_address, event.sender, separator))
+        found[_CLASS] = _entity(Entity, (_CLASS, class_of(event).value))
     if isinstance(event, Rcpt):
         _put_address(found, _RECIPIENT, _RECIPIENT_DOMAIN, _remembered(_ids_of_address, event.recipient, separator))
-    if isinstance(event, Data) and (id := subject_id(event.subject, spelling.subject_key)):
-        found[_SUBJECT] = _entity(Entity, (_SUBJECT, id))
+    if isinstance(event, Data):
+        _put_content(found, event, spelling)
+    if looked_up is not NOTHING_LOOKED_UP:
+        _put_looked_up(found, looked_up)
     return found
 
 
 # Members of an enum are looked up, and named tuples made, in twice the time; there are seven of each in every decision.
-_IP, _PREFIX, _HELO, _USER, _SUBJECT = (
-    *(Dimension.IP, Dimension.PREFIX, Dimension.HELO, Dimension.USER, Dimension.SUBJECT),
+_IP, _PREFIX, _HELO, _USER, _SUBJECT, _CLASS = (
+    *(Dimension.IP, Dimension.PREFIX, Dimension.HELO, Dimension.USER, Dimension.SUBJECT, Dimension.CLASS),
 )
+_ASN, _COUNTRY, _RDNS_DOMAIN, _SPF_DOMAIN = (
+    *(Dimension.ASN, Dimension.COUNTRY, Dimension.RDNS_DOMAIN, Dimension.SPF_DOMAIN),
+)
+_AUTHOR, _AUTHOR_DOMAIN = Dimension.AUTHOR, Dimension.AUTHOR_DOMAIN
 _SENDER, _SENDER_DOMAIN = Dimension.SENDER, Dimension.SENDER_DOMAIN
 _RECIPIENT, _RECIPIENT_DOMAIN = Dimension.RECIPIENT, Dimension.RECIPIENT_DOMAIN
 _entity = tuple.__new__
+
+
+def _put_content(found: dict[Dimension, Entity], event: Data, spelling: Spelling) -> None:
+    if event.author:
+        ids = _remembered(_ids_of_address, event.author, spelling.subaddress_separator)
+        _put_address(found, _AUTHOR, _AUTHOR_DOMAIN, ids)
+    if id := subject_id(event.subject, spelling.subject_key):
+        found[_SUBJECT] = _entity(Entity, (_SUBJECT, id))
+
+
+def _put_looked_up(found: dict[Dimension, Entity], looked_up: LookedUp) -> None:
+    network = looked_up.network
+    if network.asn:
+        found[_ASN] = Entity(_ASN, str(network.asn))
+    if network.country:
+        found[_COUNTRY] = Entity(_COUNTRY, escaped(network.country))
+    if looked_up.rdns and (domain := escaped(organisational_domain(canonical_domain(looked_up.rdns)))):
+        found[_RDNS_DOMAIN] = Entity(_RDNS_DOMAIN, domain)
+    if looked_up.spf == PASS and _SENDER_DOMAIN in found:
+        found[_SPF_DOMAIN] = Entity(_SPF_DOMAIN, found[_SENDER_DOMAIN].id)
 
 
 def _put_address(found: dict[Dimension, Entity], whole: Dimension, domain: Dimension, ids: Ids) -> None:
@@ -246,130 +271,6 @@ def composite(entities: Entities, dimensions: Sequence[Dimension]) -> Entity | N
     return Entity("+".join(dimensions), shortened(",".join(part.id for part in known)))
 
 
-def network_id(client: ClientAddress, *, v4: int, v6: int) -> str:
-    """The network of `client` with the given prefix length, as text; a lone IPv4 address without ``/32``.
-
-    >>> from ipaddress import ip_address
-    >>> network_id(ip_address("2001:db8:1:2::99"), v4=32, v6=64)
-    '2001:db8:1:2::/64'
-    """
-    # An IPv4 client on a dual-stack socket is an IPv4 client: RFC 4291 section 2.5.5.2.
-    mapped = client if isinstance(client, IPv4Address) else client.ipv4_mapped
-    if mapped is not None and v4 == 32:
-        return str(mapped)
-    if mapped is not None:
-        return f"{IPv4Address(int(mapped) >> 32 - v4 << 32 - v4)}/{v4}"
-    return str(IPv6Network((int(client), v6), strict=False))
-
-
-def canonical_address(address: str, subaddress_separator: str = "+") -> str:
-    """The one spelling under which an address is counted.
-
-    >>> canonical_address("Alice+news@Example.COM.")
-    'alice@example.com'
-    >>> canonical_address('"John Doe"@bücher.example')
-    'john doe@xn--bcher-kva.example'
-    """
-    local, at, domain = address.rpartition("@")
-    if not at:
-        return unicodedata.normalize("NFC", address).casefold()
-    if len(local) > 1 and local[0] == local[-1] == '"':  # RFC 5321 section 4.1.2: the quotes are no part of it
-        local = re.sub(r"\\(.)", r"\1", local[1:-1])
-    local = unicodedata.normalize("NFC", local).casefold()
-    if subaddress_separator:
-        # A local part that begins with the separator has no other name to go by.
-        local = local[:1] + local[1:].partition(subaddress_separator)[0]
-    return f"{local}@{canonical_domain(domain)}"
-
-
-def canonical_domain(domain: str) -> str:
-    """Lower case, A-labels, no trailing dot. What is no valid IDN stays as it is, lower-cased.
-
-    >>> canonical_domain("MAIL.Example.org.")
-    'mail.example.org'
-    """
-    domain = domain.rstrip(".").lower()
-    if domain.isascii():
-        return domain
-    try:
-        return idna.encode(domain, uts46=True).decode("ascii").rstrip(".")
-    except (idna.IDNAError, UnicodeError):
-        return domain
-
-
-@lru_cache(maxsize=1)
-def _public_suffixes() -> PublicSuffixList:
-    return PublicSuffixList()
-
-
-@lru_cache(maxsize=CACHED_DOMAINS)
-def organisational_domain(domain: str) -> str:
-    """The domain that was registered, by the public suffix list; the domain itself when it is a suffix.
-
-    >>> organisational_domain("a.b.example.co.uk"), organisational_domain("co.uk")
-    ('example.co.uk', 'co.uk')
-    """
-    if domain.startswith("[") or domain.rpartition(".")[2].isdigit():
-        return domain  # an address literal, RFC 5321 section 4.1.3, or a bare address: no name that was registered
-    return _public_suffixes().privatesuffix(domain) or domain
-
-
-_REPLY_PREFIX = re.compile(r"^\s*((re|aw|sv|antw|fwd?|wg)(\[\d+\])?:|\[[^\]]{1,40}\])\s*", re.IGNORECASE)
-
-
-def subject_id(subject: str, key: bytes) -> str:
-    """A keyed BLAKE2b hash of the normalised subject, 32 hex digits; empty without a key or a subject.
-
-    Normalised: reply and list prefixes off, white space collapsed, case folded, digits as ``#``, so
-    that the numbered copies of one campaign are one subject. Without the key nobody can guess it back.
-    """
-    subject = subject[:MAX_SUBJECT_LENGTH]
-    while match := _REPLY_PREFIX.match(subject):
-        subject = subject[match.end() :]
-    normal = re.sub(r"\d", "#", " ".join(subject.split())).casefold()
-    if not key or not normal:
-        return ""
-    return hashlib.blake2b(_bytes(normal), digest_size=16, key=key[:64]).hexdigest()
-
-
-_UNSAFE = re.compile(r"[{}%,\s]")
-
-
-def escaped(text: str) -> str:
-    """`text` as an id: printable, without the characters that end a hash tag or join parts, and bounded.
-
-    >>> escaped("a{b}\\x00c"), len(escaped("x" * 5000))
-    ('a%7Bb%7D%00c', 33)
-    """
-    if text.isprintable() and not _UNSAFE.search(text):
-        return shortened(text)
-    return shortened("".join(_escaped_character(character) for character in text))
-
-
-def _escaped_character(character: str) -> str:
-    if character.isprintable() and not _UNSAFE.match(character):
-        return character
-    return "".join(f"%{byte:02X}" for byte in _bytes(character))
-
-
-def _bytes(text: str) -> bytes:
-    """UTF-8, with bytes that came undecodable off the wire as they were."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a surrogate that is no escaped byte
-        return text.encode("utf-8", "surrogatepass")
-
-
-_SHORTENED = re.compile(r"~[0-9a-f]{32}")
-
-
-def shortened(id: str) -> str:
-    """`id`, or ``~`` and its hash when it is longer than `MAX_ID_LENGTH`."""
-    if len(id) <= MAX_ID_LENGTH:
-        return id
-    return "~" + hashlib.blake2b(_bytes(id), digest_size=16).hexdigest()
-
-
 def parse_entity(text: str, spelling: Spelling) -> Entity:
     """Read ``DIMENSION:VALUE`` as an operator types it, or as a log line prints it (``str(entity)``).
 
@@ -392,7 +293,7 @@ def parse_entity(text: str, spelling: Spelling) -> Entity:
         if not id:
             raise EntityError(f'"{text}" names no entity: nothing is left of the value when it is canonicalised')
         return Entity(name, id)
-    if _SHORTENED.fullmatch(value):
+    if SHORTENED.fullmatch(value):
         return Entity(name, value)
     values = value.split(",")
     if len(values) != len(names):
@@ -405,23 +306,37 @@ def parse_entity(text: str, spelling: Spelling) -> Entity:
 
 
 def _canonical_value(dimension: Dimension, value: str, spelling: Spelling) -> str:
+    if dimension in (Dimension.IP, Dimension.PREFIX):
+        return _canonical_network(dimension, value)
+    if dimension is Dimension.SUBJECT:
+        return _canonical_subject(value, spelling)
     match dimension:
-        case Dimension.IP | Dimension.PREFIX:
-            return _canonical_network(dimension, value)
-        case Dimension.SENDER | Dimension.RECIPIENT:
+        case Dimension.ASN:
+            return escaped(value.upper().removeprefix("AS"))
+        case Dimension.COUNTRY:
+            return escaped(value.upper())
+        case Dimension.SENDER | Dimension.RECIPIENT | Dimension.AUTHOR:
             return escaped(canonical_address(value, spelling.subaddress_separator))
-        case Dimension.SENDER_DOMAIN | Dimension.RECIPIENT_DOMAIN:
+        case (
+            Dimension.SENDER_DOMAIN
+            | Dimension.RECIPIENT_DOMAIN
+            | Dimension.AUTHOR_DOMAIN
+            | Dimension.RDNS_DOMAIN
+            | Dimension.SPF_DOMAIN
+        ):
             return escaped(organisational_domain(canonical_domain(value)))
-        case Dimension.SUBJECT:
-            if re.fullmatch(r"[0-9a-f]{32}", value):
-                return value
-            if not spelling.subject_key:
-                raise EntityError("subjects are not counted here: set keys.subject_key in the configuration")
-            return subject_id(value, spelling.subject_key)
         case Dimension.USER:
             return escaped(canonical_address(value, ""))
         case _:
             return escaped(canonical_domain(value))
+
+
+def _canonical_subject(value: str, spelling: Spelling) -> str:
+    if re.fullmatch(r"[0-9a-f]{32}", value):
+        return value
+    if not spelling.subject_key:
+        raise EntityError("subjects are not counted here: set keys.subject_key in the configuration")
+    return subject_id(value, spelling.subject_key)
 
 
 def _canonical_network(dimension: Dimension, value: str) -> str:

@@ -20,6 +20,18 @@ class Metrics:
         self.condition_failures = Counter(
             "reputon_condition_failures", "Conditions that could not be answered", ["rule"], registry=self.registry
         )
+        self.function_failures = Counter(
+            "reputon_function_failures",
+            "Policies in Python that failed or took too long",
+            ["rule", "error"],
+            registry=self.registry,
+        )
+        self.holds = Counter(
+            "reputon_holds",
+            "Bans that rules have put down, or were refused",
+            ["rule", "result"],
+            registry=self.registry,
+        )
         self.outcomes = Counter("reputon_outcomes", "Outcomes learned", ["kind"], registry=self.registry)
         self.store_failures = Counter(
             "reputon_store_failures",
@@ -30,6 +42,13 @@ class Metrics:
         self.register_entries = Gauge("reputon_register_entries", "Entries in force or waiting", registry=self.registry)
         self.register_unreadable = Gauge(
             "reputon_register_unreadable", "Entries of the register that cannot be read", registry=self.registry
+        )
+        self.list_entries = Gauge("reputon_list_entries", "Values of a list in force", ["list"], registry=self.registry)
+        self.list_failures = Counter(
+            "reputon_list_failures",
+            "Readings of a list that failed, or found mistakes",
+            ["list"],
+            registry=self.registry,
         )
         self._bound: dict[tuple[str, str, str], Counter] = {}
         self.store_up = Gauge("reputon_store_up", "1 while the counter store answers", registry=self.registry)
@@ -48,6 +67,20 @@ class Metrics:
             "reputon_smtp_messages", "Messages by what became of them", ["result"], registry=self.registry
         )
         self.errors = Counter("reputon_smtp_errors", "Sessions' own errors, answered with 451", registry=self.registry)
+        self._add_lookups()
+
+    def _add_lookups(self) -> None:
+        self._bound_lookups: dict[tuple[str, str], Counter] = {}
+        self.lookups = Counter(
+            "reputon_lookups", "Facts from outside, by what was found", ["lookup", "result"], registry=self.registry
+        )
+        self.lookup_seconds = Histogram(
+            "reputon_lookup_seconds",
+            "Time to find out what was not remembered",
+            ["lookup"],
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+            registry=self.registry,
+        )
 
     def count(self, stage: str, action: str, reason: str, seconds: float) -> None:
         """Count a verdict. The labelled counter is kept, because finding it takes longer than counting."""
@@ -56,3 +89,10 @@ class Metrics:
             bound = self._bound[stage, action, reason] = self.verdicts.labels(stage, action, reason)
         bound.inc()
         self.decision_seconds.observe(seconds)
+
+    def looked_up(self, lookup: str, result: str) -> None:
+        """Count a fact, likewise."""
+        bound = self._bound_lookups.get((lookup, result))
+        if bound is None:
+            bound = self._bound_lookups[lookup, result] = self.lookups.labels(lookup, result)
+        bound.inc()

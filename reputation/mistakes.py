@@ -24,10 +24,14 @@ _SAID = {
     "too_short": "name at least {min_length}",
     "enum": "write one of {expected}",
     "literal_error": "write one of {expected}",
+    "dict_type": "this is a table: write its keys under its name in brackets",
     "model_type": "this is a table: write its keys under its name in brackets",
     "value_error": "{error}",
 }
 """pydantic's type of error -> what we say, with its numbers filled in."""
+
+ARRAYS = {"rule": "rule", "list": "list", "python": "policy"}
+"""Arrays of tables, and what one of them is."""
 
 Location = Sequence[str | int]
 
@@ -41,8 +45,8 @@ def mistakes_of(errors: Sequence[Mapping[str, Any]], tables: Mapping[str, Any]) 
             continue
         if error["type"] == "extra_forbidden":
             yield _unknown(place, tables)
-        elif place == ("rule",):
-            yield "[[rule]]: write the name of each rule's table in two brackets"
+        elif len(place) == 1 and place[0] in ARRAYS:
+            yield f"[[{place[0]}]]: write the name of each {ARRAYS[place[0]]}'s table in two brackets"
         else:
             yield f"{_named(place, tables)}: {_said(error)}"
 
@@ -51,7 +55,7 @@ def _said(error: Mapping[str, Any]) -> str:
     said = _SAID.get(error["type"])
     if said is None:
         return str(error["msg"])
-    details = {name: f"{it:g}" if isinstance(it, float) else str(it) for name, it in error.get("ctx", {}).items()}
+    details = {name: f"{it:.12g}" if isinstance(it, float) else str(it) for name, it in error.get("ctx", {}).items()}
     if "expected" in details:
         details["expected"] = details["expected"].replace("'", '"')
     return said.format(**details)
@@ -61,7 +65,7 @@ def _unknown(place: Location, tables: Mapping[str, Any]) -> str:
     value: Any = tables
     for step in place:
         value = value[step]
-    if isinstance(value, dict) and place[0] != "rule":
+    if isinstance(value, dict) and place[0] not in ARRAYS:
         return f"[{_dotted(place)}]: unknown table"
     if len(place) == 1 and isinstance(value, list) and value and isinstance(value[0], dict):
         return f"[[{place[0]}]]: unknown table"
@@ -69,18 +73,19 @@ def _unknown(place: Location, tables: Mapping[str, Any]) -> str:
 
 
 def _named(place: Location, tables: Mapping[str, Any]) -> str:
-    """``[table] key``, with a rule named by its name when it has one, and the number of an item in a list."""
+    """``[table] key``, with a rule or list named by its name if it has one, and the number of an item in a list."""
     *steps, last = place
-    item = f", item {last + 1}" if len(place) > 2 and isinstance(last, int) else ""
+    is_item = isinstance(last, int) and (len(place) > 2 or (len(place) == 2 and place[0] not in ARRAYS))
+    item = f", item {int(last) + 1}" if is_item else ""
     if not item:
         steps.append(last)
-    if steps[0] == "rule" and len(steps) > 1 and isinstance(steps[1], int):
-        rule = tables["rule"][steps[1]]
-        name = rule.get("name") if isinstance(rule, dict) else None
+    if steps[0] in ARRAYS and len(steps) > 1 and isinstance(steps[1], int):
+        table = tables[str(steps[0])][steps[1]]
+        name = table.get("name") if isinstance(table, dict) else None
         which = f'"{name}"' if isinstance(name, str) and name else str(steps[1] + 1)
-        return " ".join(["[[rule]]", which, *([_dotted(steps[2:])] if steps[2:] else [])]) + item
+        return " ".join([f"[[{steps[0]}]]", which, *([_dotted(steps[2:])] if steps[2:] else [])]) + item
     if len(steps) == 1:
-        return str(steps[0])
+        return str(steps[0]) + item
     return f"[{_dotted(steps[:-1])}] {steps[-1]}{item}"
 
 

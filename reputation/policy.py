@@ -3,46 +3,54 @@
 A policy is compiled once into one batch of counters per stage: the keys that an event of this stage touches, with all
 the meters that rules and the site's own bookkeeping put on them. Judging an event is then::
 
-    charges = policy.charges_for(event, entities)   what to ask the store
-    answer  = the store's                           one round trip
-    verdict = policy.decide(answer)                 what it means
+    moment  = the event, and what was found out about it (`inquiries`, `lookups` say what has to be)
+    opinions = policy.opinions_on(moment)    of rules without limits; one that refuses ends it here
+    charges = policy.charges_for(moment)     what to ask the store
+    answer  = the store's                    one round trip
+    verdict = policy.decide(answer)          what it means, and with_opinions(verdict, opinions)
 
 and `policy.fallback(charges)` is the verdict for charges that the store gave no answer about.
 
 Which action wins
 -----------------
 Every rule that is over its limit and in force is heard. Tags add up, the longest tarpit delay holds, and
-the strictest action decides (`Action` is in that order); among equals, the rule that stands first.
+the strictest action decides (`Action` is in that order); among equals, the rule that stands first. The class of service
+is that of the first one that names any.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from reputation.charges import Answer, Charge, Charging, Kind, Meter, Plan
-from reputation.conditions import Failures, Moment
-from reputation.counters import (
-    COMPLAINED_OF,
+from reputation.bookkeeping import (
     EVIDENCE_OF,
+    LEARNED,
+    SEEING,
+    SEEN,
+    SITE,
     SKETCHED,
     WEIGHED,
+    WEIGHED_OF_ALL,
     WEIGHING,
     WEIGHT,
-    Batch,
-    Counter,
-    batch,
-    judging,
-    learning,
 )
+from reputation.charges import Answer, Charge, Charging, Kind, Meter, Plan
+from reputation.conditions import Failures, Moment
+from reputation.counters import Batch, Counter, batch, judging, learning
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
+from reputation.facts import Lookup
+from reputation.inquiry import Inquiry, contact_of
 from reputation.keys import EVIDENCE, Dimension, Entities, Entity, Key, Metric, composite, distinct
-from reputation.rules import COSTS, LEARNED, Mode, OnStoreFailure, Rule, one, rendered
+from reputation.opinions import Opinion, PolicyFunction, asked_at, looked_up_at, opinion_of
+from reputation.rules import COSTS, Mode, OnStoreFailure, Rule, one, rendered
 from reputation.score import KINDS
 from reputation.verdict import DENYING, Action, Finding, Reason, Verdict
 from reputation.windows import Limit
 
 MAX_BATCHES = 1_024
+OF_THE_SITE = (OutcomeKind.HAM, OutcomeKind.SPAM, OutcomeKind.MALWARE)
+"""What says how much of all mail is bad. Who harvests or bounces has sent no mail to speak of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +60,18 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     tracked: frozenset[Dimension] = frozenset(Dimension)
     """Dimensions that are counted whether or not a rule names them."""
-    evidence: Mapping[Stage, tuple[Dimension, ...]] = field(default_factory=dict)
-    """Whose evidence each stage reads along with the counters."""
+    functions: tuple[PolicyFunction, ...] = ()
+    """Policies in Python."""
+    lookups: Mapping[Stage, frozenset[Lookup]] = field(init=False, repr=False, compare=False)
+    """What has to be looked up at each stage."""
+    inquiries: Mapping[Stage, Inquiry] = field(init=False, repr=False, compare=False)
+    """What the store has to be asked before an event of each stage is judged."""
+    adaptive: Mapping[str, float] = field(init=False, repr=False, compare=False)
+    """Of rules whose limits follow reputation, how far."""
     _named: Mapping[str, Rule] = field(init=False, repr=False, compare=False)
     _conditional: Mapping[Stage, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
+    _matching: Mapping[Stage, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
+    """Those without limits."""
     _judging: dict[tuple[Stage, tuple[bool, ...]], Batch] = field(init=False, repr=False, compare=False)
     """By stage, and by which of its conditional rules are met; made when it is first needed."""
     exempt: "Policy" = field(init=False, repr=False, compare=False)
@@ -65,21 +81,32 @@ class Policy:
     _learning: Mapping[Metric, tuple[Counter, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        names = [rule.name for rule in self.rules]
+        asking: tuple[Rule | PolicyFunction, ...] = (*self.rules, *self.functions)
+        names = [each.name for each in asking]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ConfigError(f"rule names must differ, because each names a counter: {', '.join(doubled)}")
-        object.__setattr__(self, "_named", {rule.name: rule for rule in self.rules})
-        object.__setattr__(self, "exempt", replace(self, rules=()) if self.rules else self)
-        conditional = {stage: tuple(it for it in self.rules if it.stage is stage and it.condition) for stage in Stage}
-        object.__setattr__(self, "_conditional", conditional)
-        failures = tuple((rule.name, rule.condition.failures) for rule in self.rules if rule.condition is not None)
-        object.__setattr__(self, "failures", failures)
-        object.__setattr__(self, "_judging", {})
+        inquiries = {stage: asked_at(stage, asking) for stage in Stage}
+        limits = [rule for rule in self.rules if rule.limited and rule.condition]
+        self._set(
+            _named={rule.name: rule for rule in self.rules},
+            exempt=replace(self, rules=(), functions=()) if asking else self,
+            lookups={stage: looked_up_at(stage, asking) for stage in Stage},
+            inquiries=inquiries,
+            adaptive={rule.name: rule.adaptive for rule in self.rules if rule.adaptive > 1},
+            failures=tuple((rule.name, rule.condition.failures) for rule in self.rules if rule.condition is not None),
+            _conditional={stage: tuple(rule for rule in limits if rule.stage is stage) for stage in Stage},
+            _matching={s: tuple(it for it in self.rules if it.stage is s and not it.limited) for s in Stage},
+            _judging={},
+            _learning={metric: tuple(learning(metric, self.rules, self.tracked)) for metric in LEARNED.values()},
+        )
         for stage in Stage:  # the largest batches, which have all rules: whether they are possible is known now
-            self._batch(stage, (True,) * len(conditional[stage]))
-        learned = {metric: tuple(learning(metric, self.rules, self.tracked)) for metric in LEARNED.values()}
-        object.__setattr__(self, "_learning", learned)
+            self._batch(stage, (True,) * len(self._conditional[stage]))
+
+    def _set(self, **values: object) -> None:
+        """What is made of the rules once; the policy is frozen from then on."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def _batch(self, stage: Stage, met: tuple[bool, ...]) -> Batch:
         """The counters of a stage where these of its conditions are met."""
@@ -89,7 +116,7 @@ class Policy:
                 self._judging.clear()
             left_out = [rule for rule, is_met in zip(self._conditional[stage], met, strict=True) if not is_met]
             rules = [rule for rule in self.rules if rule not in left_out]
-            counters = judging(stage, rules, self.tracked, self.evidence.get(stage, ()))
+            counters = judging(stage, rules, self.tracked)
             found = self._judging[stage, met] = batch(tuple(counters))
         return found
 
@@ -101,13 +128,27 @@ class Policy:
                 if entity is not None and (member := entities.get(of)) is not None:
                     yield Key(entity, distinct(of)), member
 
-    def charges_for(self, event: Event, entities: Entities, now: float = 0.0) -> tuple[Charge, ...]:
-        """What the store is asked when `event` is judged, at `now` in seconds since the epoch."""
+    def opinions_on(self, moment: Moment) -> tuple[Opinion, ...]:
+        """Of rules without limits whose conditions hold."""
+        matching = self._matching[moment.event.stage]
+        if not matching:
+            return ()
+        return tuple(opinion_of(rule) for rule in matching if rule.condition and rule.condition.holds(moment))
+
+    def charges_for(self, moment: Moment) -> tuple[Charge, ...]:
+        """What the store is asked when the event of a moment is judged."""
+        charges = self._counted(moment)
+        is_contact = moment.event.stage is Stage.RCPT and Dimension.USER in self.tracked
+        if is_contact and (contact := contact_of(moment.entities)) is not None:
+            charges.append(Charge(Key(contact, SEEN), SEEING))
+        return tuple(charges)
+
+    def _counted(self, moment: Moment) -> list[Charge]:
+        event, entities = moment.event, moment.entities
         charges = []
         conditional = self._conditional[event.stage]
         met: tuple[bool, ...] = ()
         if conditional:
-            moment = Moment(event, entities, now)
             met = tuple(rule.condition is not None and rule.condition.holds(moment) for rule in conditional)
         plain, others = self._batch(event.stage, met)
         for dimension, metric, plan in plain:
@@ -122,7 +163,7 @@ class Policy:
                 charges.append(Charge(Key(entity, metric, scope), plan, 1, event.session.id))
             elif of is not None and (member := entities.get(of)) is not None:
                 charges.append(Charge(Key(entity, metric, scope), plan, 1, member_of(member)))
-        return tuple(charges)
+        return charges
 
     def charges_of_outcome(self, kind: OutcomeKind, entities: Entities) -> tuple[Charge, ...]:
         """What the store is told when an outcome is learned."""
@@ -133,18 +174,20 @@ class Policy:
         ]
         position = str(KINDS.index(EVIDENCE_OF[kind])) if kind in EVIDENCE_OF else ""
         weighed = [
-            Charge(Key(entities[dimension], EVIDENCE), WEIGHING, WEIGHT, position)
-            for dimension in WEIGHED.get(kind, COMPLAINED_OF)
-            if position and dimension in entities and dimension in self.tracked
+            Charge(Key(entity, EVIDENCE), WEIGHING, WEIGHT, position)
+            for dimensions in WEIGHED.get(kind, WEIGHED_OF_ALL)
+            if position and self.tracked.issuperset(dimensions)
+            if (entity := composite(entities, dimensions)) is not None
         ]
-        return (*counted, *weighed)
+        site = [Charge(Key(SITE, EVIDENCE), WEIGHING, WEIGHT, position)] if kind in OF_THE_SITE else []
+        return (*counted, *weighed, *site)
 
     def charges_to_explain(self, entity: Entity) -> tuple[Charge, ...]:
         """What the store is asked to tell how `entity` stands with each rule about it; nothing is charged."""
         shared: dict[str, list[Meter]] = {}
         alone = []
         for rule in self.rules:
-            if "+".join(rule.key) != entity.dimension:
+            if "+".join(rule.key) != entity.dimension or not rule.limited:
                 continue
             meter = replace(rule.meter, charging=Charging.NEVER)
             if rule.kind is Kind.RINGS:
@@ -183,6 +226,7 @@ class Policy:
         self, over: Sequence[tuple[Rule, list[Finding]]], findings: Sequence[Finding], answer: Answer
     ) -> Verdict:
         acting = [(rule, found) for rule, found in over if rule.mode is Mode.ENFORCE]
+        acting.sort(key=lambda pair: self.rules.index(pair[0]))
         would = tuple(rule.name for rule, _ in over if rule.mode is Mode.SHADOW)
         if not acting:
             return Verdict(
@@ -192,7 +236,8 @@ class Policy:
                 findings=tuple(sorted(findings, key=_fullness, reverse=True)),
                 answer=answer,
             )
-        rule, found = min(acting, key=lambda pair: (-pair[0].action.severity, self.rules.index(pair[0])))
+        service = next((rule.service for rule, _ in acting if rule.service), "")
+        rule, found = min(acting, key=lambda pair: -pair[0].action.severity)
         first = tuple(sorted(found, key=lambda finding: -finding.reading.retry_after_seconds))
         # Whoever comes back must not meet the next rule: the longest wait of all that refuse.
         heard = [found for other, found in acting if other is rule or other.action in DENYING]
@@ -205,6 +250,8 @@ class Policy:
             retry_after_seconds=wait,
             delay_seconds=max((r.delay_seconds for r, _ in acting if r.action is Action.TARPIT), default=0.0),
             tags=tuple(r.name for r, _ in acting if r.action is Action.TAG),
+            service=service,
+            fired=tuple(r.name for r, _ in acting),
             would=would,
             findings=(*first, *(finding for finding in findings if finding.rule != rule.name)),
             answer=answer,
@@ -219,6 +266,7 @@ class Policy:
             rule=rule.name,
             reply=rendered(rule, finding, wait),
             retry_after_seconds=wait,
+            fired=(rule.name,),
             findings=(finding,),
         )
 

@@ -12,10 +12,13 @@ Who wins
 * A never-ban target is refused by nothing of its dimension, even when the register holds such an entry;
   an address and its domain are one dimension in this respect.
 * An entry that is over counts as absent, from ``expires_at`` on.
+* Lists of files, sets and the configuration (`reputation.lists`) lie underneath, and count as entries of their own.
+  Where an operator has put down one with the same id, his is the one; when it is lifted or over, the list's is back.
 
 A `Register` is an immutable snapshot of all entries in this process's memory, so that looking one up costs no round
 trip. Networks lie in one dictionary for each prefix length that occurs; a look-up tries these, longest first.
-`Register.changed` makes the next snapshot out of the last, for what copying its dictionaries costs.
+`Register.changed` makes the next snapshot out of the last, for what copying its dictionaries costs; `Register.over`
+puts other lists underneath, for nothing.
 
 Does not do: reading, spreading or purging entries (`reputation.registrar`), acting on them (the engine).
 
@@ -39,15 +42,17 @@ from reputation.entries import (
     Entry,
     Judging,
     Listing,
-    Network,
     Override,
+    Place,
     Target,
     domain_of,
+    place_of,
     refuses,
     target_of,
 )
 from reputation.events import ClientAddress, Stage
 from reputation.keys import Dimension, Entities, Entity, composite
+from reputation.lists import NO_LISTS, Lists
 from reputation.rules import DISCARDING
 from reputation.verdict import Action, Reason, Verdict
 
@@ -60,6 +65,7 @@ _KIN: Mapping[str, Dimension] = {
     **DOMAIN_OF,
     Dimension.SENDER_DOMAIN: Dimension.SENDER,
     Dimension.RECIPIENT_DOMAIN: Dimension.RECIPIENT,
+    Dimension.AUTHOR_DOMAIN: Dimension.AUTHOR,
 }
 """An address and its domain: what protects one from bans protects the other."""
 
@@ -68,6 +74,8 @@ _WHO: Mapping[str, str] = {
     Dimension.HELO: "Helo command rejected: ",
     Dimension.SENDER: _SENDER,
     Dimension.SENDER_DOMAIN: _SENDER,
+    Dimension.AUTHOR: _SENDER,
+    Dimension.AUTHOR_DOMAIN: _SENDER,
     Dimension.RECIPIENT: _RECIPIENT,
     Dimension.RECIPIENT_DOMAIN: _RECIPIENT,
 }
@@ -158,7 +166,7 @@ class _Kept(Generic[T]):
             if isinstance(target, Entity):
                 _set(entities, target, value)
             else:
-                bits, number, shift = _place(target)
+                bits, number, shift = place_of(target)
                 _set(networks.setdefault((bits, shift), {}), number >> shift, value)
         return _Kept(entities, networks)
 
@@ -166,7 +174,7 @@ class _Kept(Generic[T]):
         """What is kept of a target itself."""
         if isinstance(target, Entity):
             return self.entities.get(target)
-        bits, number, shift = _place(target)
+        bits, number, shift = place_of(target)
         return self._networks.get((bits, shift), {}).get(number >> shift)
 
     def around(self, bits: int, number: int, least_shift: int = 0) -> list[T]:
@@ -179,8 +187,6 @@ class _Kept(Generic[T]):
 
 
 K = TypeVar("K")
-Place = tuple[int, int, int]
-"""Bits of an address, its number, bits behind the prefix: as `_Kept.around` asks for it."""
 
 
 def _set(kept: dict[K, T], key: K, value: T | None) -> None:
@@ -188,10 +194,6 @@ def _set(kept: dict[K, T], key: K, value: T | None) -> None:
         kept.pop(key, None)
     else:
         kept[key] = value
-
-
-def _place(network: Network) -> Place:
-    return network.max_prefixlen, int(network.network_address), network.max_prefixlen - network.prefixlen
 
 
 def _place_of_client(client: ClientAddress) -> Place:
@@ -202,12 +204,12 @@ def _place_of_client(client: ClientAddress) -> Place:
 @lru_cache(maxsize=CACHED_NETWORKS)
 def _place_of_counted(id: str) -> Place:
     """The network of an entity that is counted."""
-    return _place(ip_network(id))
+    return place_of(ip_network(id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Register:
-    """All entries at one moment; `Register.of` builds it.
+    """All entries at one moment; `Register.of` builds it. Its length is the number of operators' entries.
 
     >>> from ipaddress import IPv4Network
     >>> ban = Ban(target=IPv4Network("192.0.2.0/24"), author="eve", reason="spam run", created_at=0, expires_at=3600)
@@ -225,6 +227,7 @@ class Register:
     _overrides: Mapping[str, _Kept[Override]]
     """By the rule."""
     _never_ban: _Kept[Target]
+    _lists: Lists = NO_LISTS
 
     @classmethod
     def of(cls, entries: Iterable[Entry], never_ban: Sequence[Target] = DEFAULT_NEVER_BAN) -> "Register":
@@ -237,6 +240,10 @@ class Register:
             _never_ban=_Kept.of({target_of(target): target for target in never_ban}),
         )
         return empty.changed({entry.id: entry for entry in entries})
+
+    def over(self, lists: Lists) -> "Register":
+        """The same over other lists."""
+        return replace(self, _lists=lists)
 
     def changed(self, changes: Mapping[str, Entry | None]) -> "Register":
         """The same with some entries put down, in place of those with their ids, and some (None) struck."""
@@ -271,7 +278,7 @@ class Register:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """All entries, in the order of their ids; sorted anew each time."""
+        """All entries of operators, in the order of their ids; sorted anew each time."""
         return tuple(self._by_id[id] for id in sorted(self._by_id))
 
     @property
@@ -281,7 +288,9 @@ class Register:
 
     def standing(self, entities: Entities, client: ClientAddress, now: float) -> Standing:
         """How the register stands to an event of `client` with these entities."""
-        return UNKNOWN if self._judging.empty else self._standing(entities, _place_of_client(client), now)
+        if self._judging.empty and self._lists.empty:
+            return UNKNOWN
+        return self._standing(entities, _place_of_client(client), now)
 
     def _standing(self, entities: Entities, place: Place | None, now: float) -> Standing:
         found = self._found(entities, place, now)
@@ -298,13 +307,18 @@ class Register:
     def _found(self, entities: Entities, place: Place | None, now: float) -> list[list[Judging]]:
         """What is in force about the client's networks, and about each entity; in each, what wins comes first."""
         found = []
-        if place is not None and (networks := self._judging.around(*place)):
-            protected = bool(self._never_ban.around(*place))
-            found.append(_in_force([entry for entries in networks for entry in entries], protected, now))
-        combined = [composite(entities, [Dimension(name) for name in names.split("+")]) for names in self._combinations]
+        if place is not None:
+            networks = [entry for entries in self._judging.around(*place) for entry in entries]
+            if entries := _merged(networks, self._lists.around(*place), now):
+                found.append(_unless_protected(entries, bool(self._never_ban.around(*place))))
+        combinations = self._combinations | self._lists.combinations
+        combined = [composite(entities, [Dimension(name) for name in names.split("+")]) for names in combinations]
         for entity in (*entities.values(), *combined):
-            if entity is not None and (entries := self._judging.entities.get(entity)) is not None:
-                found += [_in_force(entries, self._is_protected(entity, entities), now)]
+            if entity is None:
+                continue
+            of_operators, listed = self._judging.entities.get(entity, ()), self._lists.about(entity)
+            if (of_operators or listed) and (entries := _merged(of_operators, listed, now)):
+                found.append(_unless_protected(entries, self._is_protected(entity, entities)))
         return found
 
     def _is_protected(self, entity: Entity, entities: Entities) -> bool:
@@ -349,5 +363,23 @@ def _rank(entry: Judging) -> int:
     return 0 if isinstance(entry, Ban) else _RANKS.get(entry.list, _UNDECIDED)
 
 
-def _in_force(entries: Iterable[Judging], protected: bool, now: float) -> list[Judging]:
-    return [entry for entry in entries if entry.in_force(now) and not (protected and refuses(entry))]
+def _merged(of_operators: Sequence[Judging], listed: Sequence[Listing], now: float) -> list[Judging]:
+    """What is in force about one target, or about the networks around an address; what wins comes first."""
+    entries: list[Judging] = [entry for entry in of_operators if entry.in_force(now)]
+    if not listed:
+        return entries
+    ids = {entry.id for entry in entries}
+    for listing in listed:  # of two sources with one list, too, the first
+        if listing.id not in ids:
+            ids.add(listing.id)
+            entries.append(listing)
+    return sorted(entries, key=_place_in_line)
+
+
+def _place_in_line(entry: Judging) -> tuple[int, int]:
+    """The longest prefix first, and of one target who wins; among equals operators come first, as they do already."""
+    return 0 if isinstance(entry.target, Entity) else -entry.target.prefixlen, _rank(entry)
+
+
+def _unless_protected(entries: list[Judging], protected: bool) -> list[Judging]:
+    return [entry for entry in entries if not refuses(entry)] if protected else entries

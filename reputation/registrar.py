@@ -7,6 +7,9 @@ What is put down or lifted is in force on every process that reaches the store w
 the last snapshot stays in force; entries that end by themselves still do, by the store's clock as it was last heard, so
 that a machine whose clock is wrong decides as the others do. Everything that is done has a line in the audit.
 
+Lists of files, sets and the configuration lie under it (`reputation.list_keeper`, `Registrar.lists`). They are in every
+snapshot, and each process reads them for itself.
+
 An entry that cannot be read, say of a newer release, is passed over, counted and logged once. Who may put down what is
 checked here: nothing that is never to be banned, no override that could not apply.
 
@@ -35,6 +38,8 @@ from reputation.entries import (
     to_json,
 )
 from reputation.errors import ConfigError, StoreError
+from reputation.list_keeper import ListKeeper
+from reputation.lists import Lists
 from reputation.metrics import Metrics
 from reputation.overrides import check_override
 from reputation.policy import Policy
@@ -94,6 +99,8 @@ class Registrar:
         self._reading = asyncio.Lock()
         self._news = asyncio.Event()
         self._failing = False
+        self.lists = ListKeeper(store, metrics, clock, never_ban=never_ban, publish=self._put_under)
+        """The keeper of what lies under the register."""
 
     def time_at(self, monotonic: float) -> float:
         """The store's time, in seconds since the epoch, at a moment of this process' monotonic clock."""
@@ -136,14 +143,19 @@ class Registrar:
         self._policy = policy
 
     async def start(self) -> None:
-        """Read the register for the first time; without the store there is none yet."""
+        """Read register and lists for the first time; without the store there is no register yet.
+
+        Raises `ConfigError` for a list that cannot be read.
+        """
         await self._refresh_or_count()
+        await self.lists.start()
 
     async def run(self) -> None:
         """Keep `register` up to date until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen(), name="register changes")
             tasks.create_task(self._reread(), name="register reader")
+            tasks.create_task(self.lists.run(), name="lists")
 
     async def _listen(self) -> None:
         while True:
@@ -202,13 +214,17 @@ class Registrar:
             else:
                 self._texts.pop(id, None)
         self._unreadable = (self._unreadable - changed.keys()) | failed.keys()
-        self.register, self._version = register, texts.version
+        # Over the lists of now: there may be others than when the thread began.
+        self.register, self._version = register.over(self.lists.lists), texts.version
         self._metrics.register_entries.set(len(register))
         self._metrics.register_unreadable.set(len(self._unreadable))
         for error in failed.values():
             log.error("an entry is passed over: %s", error)
         if any(id.startswith(OVERRIDE) for id in changed):
             self._on_new_limits()
+
+    def _put_under(self, lists: Lists) -> None:
+        self.register = self.register.over(lists)
 
 
 def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,8 @@ A rule counts at its own stage: an event there costs 1, or its size in bytes, or
 Metrics that are only learned afterwards (`LEARNED`, such as invalid_recipients) may be limited at any
 stage: the rule then reads, and whoever learns the outcome charges. ``distinct(DIMENSION)`` counts different
 values, at any stage that knows the dimension; ``concurrent`` counts sessions that are open now.
+
+A rule without limits counts nothing: it acts on every event that its condition is about.
 """
 
 import math
@@ -13,12 +15,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reputation.bookkeeping import LEARNED
 from reputation.charges import Charging, Kind, Meter, Over
 from reputation.conditions import Condition
 from reputation.errors import ConfigError, LimitError
-from reputation.events import Data, Event, OutcomeKind, Stage
+from reputation.events import Data, Event, Stage
+from reputation.facts import Lookup
+from reputation.inquiry import JUDGED, Inquiry
 from reputation.keys import Dimension, Metric, counted_dimension
-from reputation.verdict import DENYING, Action, Finding, Reason
+from reputation.stages import KNOWN_AT
+from reputation.verdict import DENYING, REFUSING, Action, Finding, Reason
 from reputation.windows import Limit, Window
 
 LEASE = Window(60)
@@ -76,53 +82,29 @@ COSTS: Mapping[tuple[Stage, str], Callable[[Event], int]] = {
 }
 """What one event costs, for each metric that is charged as mail flows."""
 
-LEARNED: Mapping[OutcomeKind, Metric] = {
-    OutcomeKind.UNKNOWN_RECIPIENT: Metric.INVALID_RECIPIENTS,
-    OutcomeKind.AUTH_FAILED: Metric.AUTH_FAILURES,
-    OutcomeKind.SPAM: Metric.SPAM,
-    OutcomeKind.MALWARE: Metric.MALWARE,
-    OutcomeKind.BOUNCE: Metric.BOUNCES,
-    OutcomeKind.COMPLAINT: Metric.COMPLAINTS,
+LOOKED_UP: Mapping[Dimension | None, Lookup] = {
+    Dimension.RDNS_DOMAIN: Lookup.IPREV,
+    Dimension.SPF_DOMAIN: Lookup.SPF,
 }
-"""The metric that an outcome is counted under."""
-
-_ORDER = (
-    (Stage.CONNECT, (Dimension.IP, Dimension.PREFIX, Dimension.ASN, Dimension.COUNTRY, Dimension.RDNS_DOMAIN)),
-    (Stage.HELO, (Dimension.HELO,)),
-    (Stage.AUTH, (Dimension.USER,)),
-    (Stage.MAIL, (Dimension.SENDER, Dimension.SENDER_DOMAIN, Dimension.SPF_DOMAIN)),
-    (Stage.RCPT, (Dimension.RECIPIENT, Dimension.RECIPIENT_DOMAIN)),
-    (Stage.DATA, (Dimension.SUBJECT, Dimension.DKIM_DOMAIN)),
+"""Dimensions that look-ups find out."""
+HOLDABLE = frozenset(
+    {Dimension.IP, Dimension.PREFIX, Dimension.USER, Dimension.SENDER, Dimension.SENDER_DOMAIN, Dimension.HELO}
 )
-ONLY_AT_RCPT = frozenset({Dimension.RECIPIENT, Dimension.RECIPIENT_DOMAIN})
-"""A message may have many recipients, so DATA has none of its own."""
-
-
-def _known_at() -> dict[Stage, frozenset[Dimension]]:
-    known: frozenset[Dimension] = frozenset()
-    table = {}
-    for stage, dimensions in _ORDER:
-        known |= frozenset(dimensions)
-        table[stage] = known if stage is Stage.RCPT else known - ONLY_AT_RCPT
-    return table
-
-
-KNOWN_AT: Mapping[Stage, frozenset[Dimension]] = _known_at()
-"""The dimensions that an event of each stage can have."""
-
+"""Whom a rule may ban: who sends. Never a recipient, nor a whole country."""
 DISCARDING = (Stage.MAIL, Stage.RCPT, Stage.DATA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One limit. Raises `ConfigError` that names the key at fault."""
+    """One limit, or one condition. Raises `ConfigError` that names the key at fault."""
 
     name: str
     stage: Stage
-    key: tuple[Dimension, ...]
-    count: str
+    key: tuple[Dimension, ...] = ()
+    count: str = ""
     """A `Metric`, or ``distinct(DIMENSION)``."""
-    limits: tuple[Limit, ...]
+    limits: tuple[Limit, ...] = ()
+    """Empty, with key and count, for a rule that acts whenever its condition holds."""
     action: Action
     mode: Mode = Mode.ENFORCE
     charge: Charging = Charging.ACCEPTED
@@ -133,25 +115,52 @@ class Rule:
     reply: str = ""
     delay_seconds: float = 5.0
     """For tarpit: how long the answer is held back."""
+    service: str = ""
+    """The class of service that the message is put in, of what is let pass."""
+    hold_seconds: float = 0.0
+    """How long whoever is refused is banned from then on, on the whole fleet; 0: not at all."""
+    adaptive: float = 1.0
+    """How many times as much, or as little, the reputation of the counted may make of the limits; 1: nothing."""
     condition: Condition | None = field(init=False, repr=False, compare=False)
     """`when`, compiled."""
 
     def __post_init__(self) -> None:
-        if not self.key or len(set(self.key)) < len(self.key):
-            raise ConfigError("key: name at least one dimension, and none twice")
-        if len({limit.window for limit in self.limits}) < len(self.limits) or not self.limits:
-            raise ConfigError("limits: name at least one limit, and each window once")
         if self.stage is Stage.DISCONNECT:
             raise ConfigError(f"stage: the session is over at {self.stage}, no rule can act there")
         if self.action is Action.DISCARD and self.stage not in DISCARDING:
             raise ConfigError(
                 f"action: {self.action} at stage {self.stage}: there is no message yet; use mail, rcpt or data"
             )
+        if self.key or self.count or self.limits:
+            self._check_limits()
+        elif not self.when:
+            raise ConfigError("limits: a rule needs key, count and limits, or a condition (when) to act on")
+        self._check_options()
+        object.__setattr__(self, "condition", Condition(self.when, self.stage) if self.when else None)
+
+    def _check_limits(self) -> None:
+        if not self.key or len(set(self.key)) < len(self.key):
+            raise ConfigError("key: name at least one dimension, and none twice")
+        if not self.count:
+            raise ConfigError("count: say what is counted, such as messages")
+        if len({limit.window for limit in self.limits}) < len(self.limits) or not self.limits:
+            raise ConfigError("limits: name at least one limit, and each window once")
         unknown = [dimension for dimension in self.key if dimension not in KNOWN_AT[self.stage]]
         if unknown:
             raise ConfigError(f"key: {unknown[0]} is not known at stage {self.stage}, so the rule would never apply")
         self._check_count()
-        object.__setattr__(self, "condition", Condition(self.when, self.stage) if self.when else None)
+
+    def _check_options(self) -> None:
+        if not self.limited and self.action is Action.THROTTLE:
+            raise ConfigError("action: throttle waits until there is room, so it needs limits; use tarpit or tempfail")
+        if self.service and self.action in DENYING:
+            raise ConfigError(f"service: {self.action} lets nothing pass; use accept, tag or tarpit")
+        if self.hold_seconds and (self.action not in REFUSING or not self.limited):
+            raise ConfigError("hold_seconds: only for limits whose action is tempfail, reject or discard")
+        if self.hold_seconds and not HOLDABLE.issuperset(self.key):
+            raise ConfigError(f"hold_seconds: only for a key of {', '.join(sorted(HOLDABLE))}: who sends can be banned")
+        if self.adaptive > 1 and (len(self.key) != 1 or self.key[0] not in JUDGED):
+            raise ConfigError(f"adaptive: only for a key of one of {', '.join(JUDGED)}")
 
     def _check_count(self) -> None:
         if (of := counted_dimension(self.count)) is not None:
@@ -171,6 +180,24 @@ class Rule:
             f"count: {self.count} cannot be counted at stage {self.stage}; "
             f"here: {', '.join([*possible, *sorted(LEARNED.values()), Metric.CONCURRENT, 'distinct(DIMENSION)'])}"
         )
+
+    @property
+    def limited(self) -> bool:
+        """Whether the rule counts; one that does not acts whenever its condition holds."""
+        return bool(self.limits)
+
+    @property
+    def lookups(self) -> frozenset[Lookup]:
+        """What has to be looked up before an event is held against the rule."""
+        asked = frozenset() if self.condition is None else self.condition.lookups
+        of = counted_dimension(self.count)
+        return asked | {LOOKED_UP[dimension] for dimension in (*self.key, of) if dimension in LOOKED_UP}
+
+    @property
+    def inquiry(self) -> Inquiry:
+        """What the store has to be asked before an event is held against the rule."""
+        asked = Inquiry() if self.condition is None else self.condition.inquiry
+        return asked | Inquiry(scores=frozenset(self.key)) if self.adaptive > 1 else asked
 
     @property
     def kind(self) -> Kind:
@@ -221,7 +248,7 @@ REPLY_FIELDS = frozenset({"entity", "limit", "count", "metric", "reason", "rule"
 
 
 def rendered(rule: Rule, finding: Finding, wait_seconds: float) -> str:
-    """What the client is told of a refusal."""
+    """What the client is told of a refusal by a limit."""
     reading = finding.reading
     return (rule.reply or DEFAULT_REPLY).format(
         entity=finding.entity,
@@ -232,3 +259,13 @@ def rendered(rule: Rule, finding: Finding, wait_seconds: float) -> str:
         rule=rule.name,
         retry_after=math.ceil(wait_seconds),
     )
+
+
+DEFAULT_MATCHED_REPLY = "Refused by policy ({reason}, {rule})"
+MATCHED_REPLY_FIELDS = frozenset({"reason", "rule"})
+"""What the `reply` of a rule without limits may name in braces."""
+
+
+def rendered_match(rule: Rule) -> str:
+    """What the client is told of a refusal by a rule without limits."""
+    return (rule.reply or DEFAULT_MATCHED_REPLY).format(reason=Reason.MATCHED, rule=rule.name)

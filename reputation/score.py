@@ -55,11 +55,17 @@ class Evidence:
     @classmethod
     def of(cls, thousandths: Sequence[int]) -> "Evidence":
         """From what the store answers: all short sums, then all long ones, in thousandths."""
+        if not any(thousandths):
+            return NO_EVIDENCE
         sums = [number / 1_000 for number in thousandths]
         return cls(
             short=dict(zip(KINDS, sums[: len(KINDS)], strict=True)),
             long=dict(zip(KINDS, sums[len(KINDS) :], strict=True)),
         )
+
+
+NO_EVIDENCE = Evidence(short={}, long={})
+"""Nothing good or bad has been seen, which is so of most."""
 
 
 def kept_seconds(largest: float) -> float:

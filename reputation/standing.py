@@ -117,6 +117,8 @@ class Tally:
         >>> Tally.of({EvidenceKind.HAM: 3.0, EvidenceKind.SPAM: 1.0, EvidenceKind.TRAPS: 0.5})
         Tally(good=3.0, bad=2.0)
         """
+        if not sums:
+            return NOTHING
         weighed = [KIND_WEIGHTS[kind] * value for kind, value in sums.items()]
         return cls(-sum(one for one in weighed if one < 0), sum(one for one in weighed if one > 0))
 
@@ -131,6 +133,9 @@ class Tally:
         (0.3, 0.075)
         """
         return (self.bad + strength * prior) / (self.total + strength)
+
+
+NOTHING = Tally(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,11 +239,12 @@ def joined(weighed: Iterable[tuple[float, float]], base: float) -> float:
     >>> joined([], 0.2), joined([(1.0, 0.2), (1.0, 0.7)], 0.2), round(joined([(1.0, 0.8), (1.0, 0.8)], 0.5), 3)
     (0.2, 0.7, 0.941)
     """
-    begin = _log_odds(base)
-    total = begin + sum(weight * (_log_odds(score) - begin) for weight, score in weighed)
+    begin = log_odds(base)
+    total = begin + sum(weight * (log_odds(score) - begin) for weight, score in weighed)
     return 1.0 / (1.0 + math.exp(-total))
 
 
-def _log_odds(share: float) -> float:
+def log_odds(share: float) -> float:
+    """The logarithm of the odds of a share, no farther from 0 than some certainty."""
     share = min(max(share, _FARTHEST), 1.0 - _FARTHEST)
     return math.log(share / (1.0 - share))

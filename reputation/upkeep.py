@@ -12,15 +12,16 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
+from reputation.bookkeeping import TRACKED_WINDOWS
 from reputation.charges import Answer
 from reputation.contracts import Store
-from reputation.counters import TRACKED_WINDOWS
 from reputation.errors import StoreError
 from reputation.keys import Entity, Key
 from reputation.leaders import Leaders
 from reputation.leases import TOLD_AT_ONCE, Leases, batched, each
 from reputation.metrics import Metrics
 from reputation.rules import LEASE
+from reputation.tallies import Tallies
 
 OFFER_SECONDS = 1.0
 OFFERED_EVERY = (1, 5, 15)
@@ -41,6 +42,7 @@ class Upkeep:
         self.leases = Leases(store)
         self.local_leases = None if fallback is None else Leases(fallback)
         """Those of the store that counts while the shared one is away."""
+        self.tallies = Tallies(store)
         self._store = store
         self._metrics = metrics
         self._process = secrets.token_hex(8)
@@ -68,6 +70,7 @@ class Upkeep:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._every(OFFER_SECONDS, "offer", self.offer))
                 tasks.create_task(self._every(OFFER_SECONDS, "sketch", self.sketch))
+                tasks.create_task(self._every(OFFER_SECONDS, "tally", self.tallies.tell))
                 tasks.create_task(self._every(BEAT_SECONDS, "beat", self.beat))
                 tasks.create_task(self._every(RENEW_SECONDS, "renew", self.renew))
         finally:

@@ -34,6 +34,9 @@ _SEVERITY = {action: rank for rank, action in enumerate(Action)}
 DENYING = frozenset({Action.THROTTLE, Action.TEMPFAIL, Action.DISCARD, Action.REJECT})
 """Actions after which the event did not take place, so that nothing is charged for it."""
 
+REFUSING = (Action.REJECT, Action.TEMPFAIL, Action.DISCARD)
+"""What can be done to somebody for as long as he is banned."""
+
 
 class Reason(StrEnum):
     """Why. These words are an interface: they are added to, never renamed."""
@@ -44,6 +47,8 @@ class Reason(StrEnum):
     """Rules applied, and all had room."""
     OVER_LIMIT = "over-limit"
     """A rule in force had no room."""
+    MATCHED = "matched"
+    """A rule without limits, or a policy in Python, was about the event."""
     STORE_UNAVAILABLE = "store-unavailable"
     """The counters could not be asked; the action is the rules' `on_store_failure`."""
     BANNED = "banned"
@@ -89,6 +94,10 @@ class Verdict:
     delay_seconds: float = 0.0
     """How long to hold the answer back (tarpit), before the caps of the front end."""
     tags: tuple[str, ...] = ()
+    service: str = ""
+    """The class of service that a rule put the message in; empty when none did."""
+    fired: tuple[str, ...] = ()
+    """Rules in force that were over their limits or met their conditions, whatever decided in the end."""
     would: tuple[str, ...] = ()
     """Rules in shadow mode that would have acted."""
     findings: tuple[Finding, ...] = ()

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from reputation.assemble import open_engine, settings_of
+from reputation.assemble import open_engine, policy_of, settings_of
 from reputation.config import Settings, SmtpSettings, effective_lines
 from reputation.engine import Engine
 from reputation.errors import ConfigError, StoreError
@@ -110,14 +110,15 @@ def _reloaded(engine: Engine, settings: Settings, path: Path, loop: asyncio.Abst
     """Put the policy of a file in force. Reading one takes as long as hundreds of decisions, so in a thread."""
     try:
         fresh = settings_of(path)
-        policy = fresh.policy()
+        policy = policy_of(fresh)
     except ConfigError as error:
         for line in str(error).splitlines():
             log.error("not reloaded, the rules stay as they were: %s", line)  # noqa: TRY400 - the user's mistake
         return
     loop.call_soon_threadsafe(engine.use, policy)
+    loop.call_soon_threadsafe(engine.registrar.lists.use, fresh.list_, engine.spelling)
     log.info("reloaded: %d rules of %s are in force", len(policy.rules), path)
-    for name in ("store", "smtp", "register_table", "log"):
+    for name in ("store", "smtp", "register_table", "lookups", "log"):
         if getattr(fresh, name) != getattr(settings, name):
             log.warning("[%s] has changed: that takes effect at the next start", name.removesuffix("_table"))
     if fresh.spelling() != settings.spelling():

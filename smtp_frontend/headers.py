@@ -2,14 +2,21 @@
 
 We add ``Received`` (RFC 5321 section 4.4) and ``X-Reputon`` (why it was let through), and take out any
 ``X-Reputon`` that came with the message, so that what a later hop reads there is ours.
+
+A field begins behind a CRLF and nowhere else, and ends at a CRLF that no blank follows. A line that is no field is
+passed over, and the fields below it are read: some readers do, and a rule must not be blind to what they show.
+
+Bugs: of a header with more than `MAX_FIELDS` fields only Subject is found behind them; a text of more than
+`MAX_TEXT_LENGTH` characters is read as far as that.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.errors import MessageError
 from email.header import decode_header, make_header
-from email.utils import format_datetime
+from email.utils import format_datetime, parseaddr
 from itertools import islice
 
 from reputation.events import Session
@@ -20,14 +27,72 @@ MAX_HOPS = 100
 """RFC 5321 section 6.3: a message with that many Received fields goes round in circles."""
 MAX_FIELDS_BYTES = 2**20
 """Of the whole header block: what is looked through while others wait."""
-MAX_SUBJECT_LENGTH = 1_000
-MAX_RAW_SUBJECT = 4 * MAX_SUBJECT_LENGTH
+MAX_FIELDS = 1_000
+"""Fields that are looked at; mail that went a long way has some hundred."""
+MAX_NAME_LENGTH = 100
+MAX_TEXT_LENGTH = 1_000
+MAX_RAW_TEXT = 4 * MAX_TEXT_LENGTH
 MAX_KEY_LENGTH = 900
 """Escaped, an id of 200 characters can have ten times as many; a line has room for 998."""
 
 _VERDICT_FIELD = re.compile(rb"^X-Reputon(?:-[A-Za-z0-9-]*)?[ \t]*:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*", re.I | re.M)
 _RECEIVED_FIELD = re.compile(rb"^Received[ \t]*:", re.I | re.M)
+_END_OF_FIELD = re.compile(rb"\r\n(?![ \t])")
+_NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]{1,%d})[ \t]*" % MAX_NAME_LENGTH)
 _SUBJECT_FIELD = re.compile(rb"^Subject[ \t]*:([^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*)", re.I | re.M)
+
+
+class Texts(Mapping[str, str]):
+    """Lower-case name -> text of a field: unfolded, and decoded where it can be (RFC 2047).
+
+    Octets that are no UTF-8 stay as lone surrogates. A text is made when it is first asked for: of fifty fields rules
+    look at two or three, and decoding takes its time.
+    """
+
+    __slots__ = ("_bodies", "_from")
+
+    def __init__(self, bodies: dict[str, str | bytes]) -> None:
+        self._bodies = bodies
+        self._from = bodies.get("from", b"")
+
+    @property
+    def author(self) -> str:
+        """The address of the first author (RFC 5322 section 3.6.2), empty when there is none.
+
+        Read before anything is decoded: a name that is decoded could look like an address, and like two authors.
+        """
+        raw = self._from if isinstance(self._from, bytes) else b""
+        try:
+            _, address = parseaddr(" ".join(raw.decode("utf-8", "surrogateescape").split())[:MAX_TEXT_LENGTH])
+        except (ValueError, IndexError, RecursionError):  # comments in comments in comments
+            return ""
+        return address if "@" in address else ""
+
+    def __getitem__(self, name: str) -> str:
+        body = self._bodies[name]
+        if isinstance(body, bytes):
+            body = self._bodies[name] = _text(body)
+        return body
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._bodies
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bodies)
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+
+def _text(raw: bytes) -> str:
+    """The text of a field's body."""
+    text = " ".join(raw.decode("utf-8", "surrogateescape").split())[:MAX_TEXT_LENGTH]
+    if "=?" not in text:
+        return text
+    try:
+        return str(make_header(decode_header(text)))[:MAX_TEXT_LENGTH]
+    except (LookupError, ValueError, MessageError):  # unknown charset, broken encoding: as it stands
+        return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,17 +109,16 @@ class Split:
         """How many servers say that they have handled it; counted up to `MAX_HOPS`."""
         return sum(1 for _ in islice(_RECEIVED_FIELD.finditer(self.fields), MAX_HOPS))
 
-    @property
-    def subject(self) -> str:
-        """The first Subject, decoded (RFC 2047); empty when there is none."""
-        match = _SUBJECT_FIELD.search(self.fields)
-        if match is None:
-            return ""
-        raw = " ".join(match[1][:MAX_RAW_SUBJECT].decode("utf-8", "surrogateescape").split())[:MAX_SUBJECT_LENGTH]
-        try:
-            return str(make_header(decode_header(raw)))
-        except (LookupError, ValueError, MessageError):  # unknown charset, broken encoding: as it stands
-            return raw
+    def texts(self) -> "Texts":
+        """The first field of each name."""
+        bodies: dict[str, str | bytes] = {}
+        for field in _END_OF_FIELD.split(self.fields, MAX_FIELDS)[:MAX_FIELDS]:
+            name, colon, body = field.partition(b":")
+            if colon and (match := _NAME.fullmatch(name)):
+                bodies.setdefault(match[1].decode("ascii").lower(), body[:MAX_RAW_TEXT])
+        if "subject" not in bodies and (late := _SUBJECT_FIELD.search(self.fields)):
+            bodies["subject"] = late[1][:MAX_RAW_TEXT]
+        return Texts(bodies)
 
     def without_verdict(self) -> bytes:
         """The header block without fields that only we may set."""
@@ -88,8 +152,8 @@ def received(session: Session, *, hostname: str, protocol: str, id: str, recipie
     ).encode("ascii", "backslashreplace")
 
 
-def verdict_field(verdict: Verdict, tags: tuple[str, ...], id: str) -> bytes:
-    """The field that says why the message was let through, in the words of the log line."""
+def verdict_field(verdict: Verdict, tags: tuple[str, ...], id: str, service: str = "") -> bytes:
+    """The field that says why the message was let through, and for what service, in the words of the log line."""
     words = [f"{VERDICT_FIELD}: {verdict.action}", f"reason={verdict.reason}"]
     if (finding := verdict.deciding) is not None:
         words += [
@@ -102,6 +166,8 @@ def verdict_field(verdict: Verdict, tags: tuple[str, ...], id: str) -> bytes:
         words.append(f"entry={ascii_only(verdict.entry)[:MAX_KEY_LENGTH]}")
     if tags:
         words.append(f"tags={','.join(tags)}")
+    if service:
+        words.append(f"service={ascii_only(service)[:MAX_KEY_LENGTH]}")
     words.append(f"id={id}")
     # RFC 5322 section 2.1.1: folded, so that no line grows beyond 998 octets.
     return ("\r\n\t".join(words) + "\r\n").encode("ascii", "backslashreplace")

@@ -16,7 +16,7 @@ QUIET = frozenset({Stage.CONNECT, Stage.HELO, Stage.DISCONNECT})
 
 def verdict(event: Event, given: Verdict, held_seconds: float = 0.0) -> None:
     """Log what was decided about `event`."""
-    quiet = given.action is Action.ACCEPT and event.stage in QUIET and not given.would
+    quiet = given.action is Action.ACCEPT and event.stage in QUIET and not given.would and not given.service
     fields: dict[str, object] = {
         "stage": event.stage,
         "action": given.action,
@@ -26,6 +26,7 @@ def verdict(event: Event, given: Verdict, held_seconds: float = 0.0) -> None:
         **_reading(given),
         "would": ",".join(given.would),
         "tags": ",".join(given.tags),
+        "service": given.service,
         "held": f"{held_seconds:.1f}" if held_seconds else "",
         **_envelope(event),
         "client": event.session.client,

@@ -11,7 +11,6 @@ Does not do: bytes (`wire`), grammar (`commands`), codes (`answers`), the next h
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from ssl import SSLContext
 from reputation.config import SmtpSettings
 from reputation.engine import Engine
 from reputation.events import (
+    NULL_SENDER,
     ClientAddress,
     Connect,
     Data,
@@ -35,13 +35,22 @@ from reputation.events import (
 )
 from reputation.events import Session as Facts
 from reputation.verdict import Action, Verdict
-from smtp_frontend import answers, headers, maillog
-from smtp_frontend.commands import CommandError, parse_helo, parse_mail, parse_rcpt, split
+from smtp_frontend import answers, dsn, headers, maillog, trace
+from smtp_frontend.commands import (
+    XCLIENT_ATTRIBUTES,
+    CommandError,
+    parse_helo,
+    parse_mail,
+    parse_rcpt,
+    parse_xclient,
+    split,
+)
 from smtp_frontend.inbox import BadLine, Message
 from smtp_frontend.next_hop.contract import NextHop
 from smtp_frontend.reply import Reply
 from smtp_frontend.sleepers import Sleepers
 from smtp_frontend.transaction import Transaction
+from smtp_frontend.visitor import Visitor, arrived
 from smtp_frontend.wire import ClientGone, Wire
 
 LAST_WORD_SECONDS = 1.0
@@ -69,19 +78,19 @@ class Session:
         self._settings = shared.settings
         self._engine = shared.engine
         self._wire = wire
-        self._facts = Facts(id=secrets.token_hex(6), client=client)
+        self._visitor: Visitor = arrived(client, shared.settings.xclient_from)
         self._next_hop = shared.next_hop.connect()
         self._transaction: Transaction | None = None
         self._transactions = 0
-        self._esmtp = False
-        self._tags: dict[Stage, tuple[str, ...]] = {}
-        """Of the client: those of this connection, and of its last HELO."""
-        self._refused = False
         self._errors = 0
         self._over = False
         self._waiting = False
         self.stopping = False
         """Set when the process drains: the session ends after the open transaction."""
+
+    @property
+    def _facts(self) -> Facts:
+        return self._visitor.facts
 
     @property
     def idle(self) -> bool:
@@ -120,11 +129,17 @@ class Session:
                 await self._say(answers.CLOSING)
 
     async def _greet(self) -> Reply:
-        verdict, refusal = await self._judge(Connect(session=self._facts))
+        if not self._visitor.put_off and (refusal := await self._judge_connection()):
+            return refusal
+        return Reply(220, f"{self._shared.hostname} ESMTP reputon")
+
+    async def _judge_connection(self) -> Reply | None:
+        visitor = self._visitor
+        visitor.judged = True
+        visitor.verdicts[Stage.CONNECT], refusal = await self._judge(Connect(session=visitor.facts))
         # RFC 5321 section 3.1: after a 554 greeting the client may only QUIT.
-        self._refused = refusal is not None
-        self._tags[Stage.CONNECT] = verdict.tags
-        return refusal or Reply(220, f"{self._shared.hostname} ESMTP reputon")
+        visitor.refused = refusal is not None
+        return refusal
 
     async def _answer_one(self) -> None:
         try:
@@ -161,7 +176,7 @@ class Session:
         """The reply to a command; None when it has been answered already."""
         verb, argument = split(line)
         command = _COMMANDS.get(verb)
-        if self._refused and verb != "QUIT":
+        if self._visitor.refused and verb != "QUIT" and not (verb == "XCLIENT" and self._visitor.trusted):
             return self._error(answers.ONLY_QUIT)
         if command is None:
             return self._error(answers.UNKNOWN_COMMAND)
@@ -180,17 +195,23 @@ class Session:
     # Commands, in the order of a session
 
     async def _helo(self, argument: bytes, *, esmtp: bool = False) -> Reply:
+        visitor = self._visitor
         name = parse_helo(argument)
+        name = visitor.helo_named or name
         await self._reset()
-        facts = replace(self._facts, helo=name)
-        verdict, refusal = await self._judge(Helo(session=facts))
-        if refusal:
+        if not visitor.put_off and (refusal := await self._judge_helo(name)):
             return refusal
-        self._facts, self._esmtp = facts, esmtp
-        self._tags[Stage.HELO] = verdict.tags
+        visitor.learned(helo=name)
+        visitor.esmtp = esmtp
         if not esmtp:
             return Reply(250, self._shared.hostname)
         return Reply(250, (self._shared.hostname, *self._extensions()))
+
+    async def _judge_helo(self, name: str) -> Reply | None:
+        verdict, refusal = await self._judge(Helo(session=replace(self._visitor.facts, helo=name)))
+        if refusal is None:
+            self._visitor.verdicts[Stage.HELO] = verdict
+        return refusal
 
     async def _ehlo(self, argument: bytes) -> Reply:
         return await self._helo(argument, esmtp=True)
@@ -198,7 +219,28 @@ class Session:
     def _extensions(self) -> list[str]:
         starttls = ["STARTTLS"] if self._shared.tls and not self._facts.tls else []
         size = f"SIZE {self._settings.max_message_bytes}"
-        return ["PIPELINING", size, "8BITMIME", "ENHANCEDSTATUSCODES", *starttls, "SMTPUTF8"]
+        xclient = [" ".join(("XCLIENT", *XCLIENT_ATTRIBUTES))] if self._visitor.trusted else []
+        return ["PIPELINING", size, "8BITMIME", "ENHANCEDSTATUSCODES", *starttls, *xclient, "SMTPUTF8"]
+
+    async def _xclient(self, argument: bytes) -> Reply:
+        """A proxy says for whom it speaks: the session begins anew, as his."""
+        visitor = self._visitor
+        if not visitor.trusted:
+            return self._error(answers.XCLIENT_NOT_FOR_YOU)
+        if self._transaction is not None:
+            return self._error(answers.XCLIENT_IN_TRANSACTION)
+        proxied = visitor.speaks_for(parse_xclient(argument))
+        await self._disconnect()
+        self._visitor, self._errors = proxied, 0
+        log.debug("session %s: XCLIENT, from now on session %s", visitor.facts.id, proxied.facts.id)
+        return await self._greet()
+
+    async def _come_forward(self) -> Reply | None:
+        """A proxy speaks for itself after all: what was put off is decided now."""
+        visitor = self._visitor
+        if refusal := await self._judge_connection() or await self._judge_helo(visitor.facts.helo):
+            visitor.learned(helo="")
+        return refusal
 
     async def _starttls(self, argument: bytes) -> Reply | None:
         if argument:
@@ -211,7 +253,7 @@ class Session:
         await self._wire.send(answers.START_TLS)
         await self._wire.start_tls(self._shared.tls, self._settings.command_timeout_seconds)
         # RFC 3207 section 4.2: what was said in the clear is forgotten.
-        self._facts = replace(self._facts, helo="", tls=True)
+        self._visitor.learned(helo="", tls=True)
         return None
 
     async def _mail(self, argument: bytes) -> Reply:
@@ -220,6 +262,8 @@ class Session:
         if self._transaction is not None:
             return self._error(answers.NESTED_MAIL)
         command = parse_mail(argument)
+        if self._visitor.put_off and (refusal := await self._come_forward()):
+            return refusal
         if command.declared_bytes > self._settings.max_message_bytes:
             return answers.TOO_BIG
         event = Mail(session=self._facts, sender=command.sender, declared_bytes=command.declared_bytes)
@@ -251,7 +295,7 @@ class Session:
     def _max_recipients(self) -> int:
         return min(self._settings.max_recipients, self._shared.next_hop.max_recipients or self._settings.max_recipients)
 
-    async def _data(self, argument: bytes) -> Reply:
+    async def _data(self, argument: bytes) -> Reply | None:
         transaction = self._transaction
         if argument:
             return self._error(answers.NO_ARGUMENT)
@@ -268,7 +312,9 @@ class Session:
             reply = await self._message(transaction, message)
         finally:
             await self._reset()
-        return reply
+        await self._say(reply)
+        await self._safely(self._learn_returned(transaction.delivered, message), "a report of failed delivery")
+        return None
 
     async def _message(self, transaction: Transaction, message: Message) -> Reply:
         """What becomes of a message that has come in whole."""
@@ -278,12 +324,15 @@ class Session:
         self._over = message.bare_newlines or message.hidden_end
         if problem := _problem(message, split_message):
             return self._finished(transaction, message, id, problem, "refused")
+        texts = split_message.texts()
         event = Data(
             session=self._facts,
             sender=transaction.command.sender,
             recipients=(*transaction.recipients, *transaction.discarded),
             message_bytes=message.size,
-            subject=split_message.subject,
+            subject=texts.get("subject", ""),
+            author=texts.author,
+            header=texts,
         )
         verdict, refusal = await self._judge(event)
         if refusal:
@@ -292,28 +341,22 @@ class Session:
         if verdict.action is Action.DISCARD or not transaction.recipients:
             return self._finished(transaction, message, id, Reply(250, f"Accepted {id}", "2.0.0"), "discarded")
         reply = await transaction.deliver(self._parts(transaction, split_message, id))
+        transaction.delivered = event if reply.positive else None
         return self._finished(transaction, message, id, reply, "delivered" if reply.positive else "not-delivered")
+
+    async def _learn_returned(self, event: Data | None, message: Message) -> None:
+        """A report of failed delivery is evidence about the mail of whoever it has been delivered to."""
+        if event is None or event.sender != NULL_SENDER or len(event.recipients) != 1:
+            return
+        (sender,) = event.recipients
+        failed = dsn.failed_recipients(event.header.get("content-type", ""), message.content)
+        outcomes = [Outcome(kind=OutcomeKind.BOUNCE, event=event, returned=(sender, each)) for each in failed]
+        await asyncio.gather(*map(self._engine.learn, outcomes))
 
     def _parts(self, transaction: Transaction, message: headers.Split, id: str) -> list[bytes]:
         """The message as the next hop gets it: our fields first."""
-        shown = transaction.shown
-        client_tags = [tag for tags in self._tags.values() for tag in tags]
-        tags = (*client_tags, *(tag for verdict in transaction.verdicts for tag in verdict.tags))
-        lone = transaction.recipients[0] if len(transaction.recipients) == 1 else ""
-        trace = headers.received(
-            self._facts,
-            hostname=self._shared.hostname,
-            protocol=self._protocol(transaction),
-            id=id,
-            recipient=lone,
-            at=datetime.now(UTC),
-        )
-        return [trace, headers.verdict_field(shown, tags, id), message.without_verdict(), message.rest]
-
-    def _protocol(self, transaction: Transaction) -> str:
-        # RFC 3848 and RFC 6531 section 4.3
-        name = "UTF8SMTP" if transaction.command.smtputf8 else "ESMTP" if self._esmtp else "SMTP"
-        return name + ("S" if self._facts.tls and self._esmtp else "")
+        ours = trace.fields(self._visitor, transaction, hostname=self._shared.hostname, id=id, at=datetime.now(UTC))
+        return [*ours, message.without_verdict(), message.rest]
 
     def _finished(self, transaction: Transaction, message: Message, id: str, reply: Reply, result: str) -> Reply:
         self._engine.metrics.messages.labels(result).inc()
@@ -324,6 +367,7 @@ class Session:
             nrcpt=len(transaction.recipients),
             discarded=len(transaction.discarded) or "",
             size=message.size,
+            service=trace.service_of(trace.verdicts_of(self._visitor, transaction)),
             reply=reply,
             client=self._facts.client,
             session=self._facts.id,
@@ -384,7 +428,8 @@ class Session:
             await transaction.end()
 
     async def _disconnect(self) -> None:
-        await self._engine.judge(Disconnect(session=self._facts))
+        if self._visitor.judged:
+            await self._engine.judge(Disconnect(session=self._facts))
 
     async def _end(self) -> None:
         for step in (self._reset, self._next_hop.close, self._disconnect, self._wire.close):
@@ -408,6 +453,7 @@ _COMMANDS: Mapping[str, Callable[[Session, bytes], Awaitable[Reply | None]]] = {
     "HELO": Session._helo,
     "EHLO": Session._ehlo,
     "STARTTLS": Session._starttls,
+    "XCLIENT": Session._xclient,
     "MAIL": Session._mail,
     "RCPT": Session._rcpt,
     "DATA": Session._data,

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from reputation.engine import Engine
+from reputation.events import Data
 from reputation.verdict import Action, Verdict
 from smtp_frontend import answers
 from smtp_frontend.commands import MailCommand
@@ -28,6 +29,8 @@ class Transaction:
         self.recipients: list[str] = []
         self.discarded: list[str] = []
         self.verdicts: list[Verdict] = []
+        self.delivered: Data | None = None
+        """The message, once the next hop has taken it."""
         self.discards = verdict.action is Action.DISCARD
         self._engine = engine
         self._connection = connection

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from hypothesis import strategies as st
 
 from reputation.entries import Ban, Listing, Network, Override, Target, parse_target
-from reputation.keys import Spelling
+from reputation.spelling import Spelling
 from reputation.verdict import Action
 from reputation.windows import Limit
 

@@ -11,18 +11,23 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from typer._click import Command
 from typer.core import TyperGroup, TyperOption
 from typer.main import get_command
 
 from reputation import cli
+from reputation.bookkeeping import LEARNED
 from reputation.charges import Charging
 from reputation.cli.app import app
 from reputation.conditions import FACTS, FUNCTIONS
-from reputation.config import MAX_REPLY_LENGTH, Settings, load
+from reputation.config import PythonSettings, Settings
+from reputation.config_files import load
 from reputation.events import Stage
 from reputation.keys import Dimension, Metric
 from reputation.metrics import Metrics
-from reputation.rules import COSTS, LEARNED, REPLY_FIELDS, Mode, OnStoreFailure
+from reputation.python_policies import load_functions
+from reputation.rule_settings import MAX_REPLY_LENGTH
+from reputation.rules import COSTS, REPLY_FIELDS, Mode, OnStoreFailure
 from reputation.store.node import PERMISSIONS
 from reputation.verdict import Action, Reason
 from reputation.windows import MAX_WINDOW_SECONDS
@@ -79,11 +84,15 @@ def is_table(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-TABLES = dict(tables(Settings))
+TOP = "Policy files"
+"""The heading of what stands above all tables."""
+TABLES = {heading or TOP: settings for heading, settings in tables(Settings)}
 
 
 def test_the_tables_are_found() -> None:
-    assert set(TABLES) == {"[store]", "[keys]", "[smtp]", "[smtp.tls]", "[register]", "[log]", "[[rule]]"}
+    named = {"store", "keys", "smtp", "smtp.tls", "register", "lookups", "log"}
+    arrays = {"list", "python", "rule"}
+    assert set(TABLES) == {TOP, *(f"[{name}]" for name in named), *(f"[[{name}]]" for name in arrays)}
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -108,7 +117,7 @@ def default_of(cell: str) -> object:
 
 
 def test_no_other_heading_looks_like_a_table() -> None:
-    assert {heading for heading in sections(PAGE) if heading.startswith("[")} == set(TABLES)
+    assert {heading for heading in sections(PAGE) if heading.startswith("[")} == set(TABLES) - {TOP}
 
 
 @pytest.mark.parametrize("text", code_blocks(PAGE, "toml"))
@@ -155,9 +164,16 @@ def test_the_example_in_python_puts_a_ban_down(
 ) -> None:
     (tmp_path / "reputon.toml").write_text('[store]\nurl = "memory:"\n', encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    (example,) = code_blocks(PAGE, "python")
+    example, _ = code_blocks(PAGE, "python")
     exec(example, {})
     assert capsys.readouterr().out == "put ban|ip:192.0.2.0/24 eve spam run\n"
+
+
+def test_the_policy_in_python_can_be_loaded(tmp_path: Path) -> None:
+    _, policy = code_blocks(PAGE, "python")
+    (tmp_path / "site.py").write_text(policy, encoding="utf-8")
+    [function] = load_functions([PythonSettings(file=str(tmp_path / "site.py"))])
+    assert function.name == "no-boss-at-night"
 
 
 def test_every_directory_of_tests_is_told() -> None:
@@ -218,10 +234,21 @@ def test_commands_and_their_options() -> None:
     assert isinstance(command, TyperGroup)
     offered = {
         name: {option.opts[0] for option in each.params if isinstance(option, TyperOption)}
-        for name, each in command.commands.items()
+        for name, each in commands_of(command)
     }
-    said = {name.split()[1]: set(re.findall(r"--[a-z-]+", cells[0])) for name, cells in rows("The command").items()}
+    said = {
+        re.sub(r"^reputon | [A-Z.]+", "", name): set(re.findall(r"--[a-z-]+", cells[0]))
+        for name, cells in rows("The command").items()
+    }
     assert said == offered
+
+
+def commands_of(group: TyperGroup, path: str = "") -> Iterator[tuple[str, Command]]:
+    for name, each in group.commands.items():
+        if isinstance(each, TyperGroup):
+            yield from commands_of(each, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", each
 
 
 def test_exit_status() -> None:

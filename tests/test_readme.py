@@ -96,7 +96,7 @@ def test_what_to_install_is_what_the_makefile_and_the_ci_install() -> None:
 def test_the_commands_do_what_the_readme_says(newcomer: Newcomer) -> None:
     install, run, *commands = blocks("sh")
     assert (install.split()[0], run) == ("apt-get", "make run\n")
-    first, by_python, loop, explain, check = commands
+    first, by_python, loop, explain, rules, check = commands
     refusal, log_line = blocks("")
 
     printed = newcomer.server.log
@@ -120,11 +120,18 @@ def test_the_commands_do_what_the_readme_says(newcomer: Newcomer) -> None:
     result = newcomer.types(explain)
     assert result.returncode == 0, result.stderr
     assert "action=tempfail reason=over-limit rule=sender-rate" in result.stdout
-    assert re.search(r"sender-rate\W+messages\W+30\W+30/1m\W+0\b", result.stdout), result.stdout
+    assert re.search(r"sender-rate\W+messages\W+30 of 30/1m\b", result.stdout), result.stdout
+
+    result = newcomer.types(rules)
+    assert result.returncode == 0, result.stderr
+    row = re.search(r"sender-rate\W+mail\W+tempfail\W+enforce\W+(\d+)", result.stdout)
+    assert row is not None, result.stdout
+    assert row[1] == "3"
+    assert result.stdout.count("shadow") >= 14
 
     result = newcomer.types(check)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("deploy/quickstart.toml: good, 3 rules")
+    assert result.stdout.startswith("deploy/quickstart.toml: good, 21 rules")
     assert 'listen = ["127.0.0.1:2525"]' in result.stdout
 
     assert newcomer.server.stop() == 0

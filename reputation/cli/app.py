@@ -3,6 +3,7 @@
 import asyncio
 import json
 import platform
+import time
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,14 @@ import typer
 from rich.console import Console
 
 from reputation.assemble import settings_of
+from reputation.cli import asn as asn_tables
 from reputation.cli import explain as explaining
+from reputation.cli import policy as rehearsing
+from reputation.cli import replay as replaying
+from reputation.cli import rules as ruling
 from reputation.cli import serve as serving
+from reputation.cli import tune as tuning
+from reputation.cli.logs import logs_of, print_json
 from reputation.config import Settings, effective_lines, quickstart_path
 
 app = typer.Typer(
@@ -22,6 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
+app.add_typer(asn_tables.commands, name="asn")
+
+policy = typer.Typer(help="Try out a policy.", no_args_is_help=True)
+app.add_typer(policy, name="policy")
 
 ConfigOption = Annotated[
     Path | None,
@@ -73,6 +84,102 @@ def explain(
         typer.echo(json.dumps(explaining.as_dict(explanation)))
     else:
         explaining.show(Console(), explanation)
+
+
+@app.command()
+def rules(
+    config: ConfigOption = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Show the rules in force, and how often each has acted on the whole fleet, or would have."""
+    rows = asyncio.run(ruling.rules(settings_of(_path(config))))
+    if as_json:
+        print_json([ruling.as_dict(row) for row in rows])
+    else:
+        ruling.show(Console(), rows, time.time())
+
+
+@app.command()
+def release(
+    entity: Annotated[str, typer.Argument(help='DIMENSION:VALUE, such as "user:alice" or "ip:192.0.2.7".')],
+    config: ConfigOption = None,
+    reason: Annotated[str, typer.Option("--reason", help="For the audit.")] = "released",
+) -> None:
+    """Let go of somebody whom a rule holds, or an operator has banned; in force on all servers within a second."""
+    for ban in asyncio.run(ruling.release(settings_of(_path(config)), entity, reason=reason)):
+        typer.echo(f"released: {ban.id}, put down by {ban.author} because {ban.reason}")
+
+
+LogsArgument = Annotated[
+    list[Path], typer.Argument(metavar="LOG...", help="Logs of Postfix, Exim or reputon, packed or not; - for stdin.")
+]
+YearOption = Annotated[
+    int | None, typer.Option("--year", help="Year of the first line, where dates have none; else by the file's age.")
+]
+ZoneOption = Annotated[
+    str, typer.Option("--timezone", help='Zone of dates that have none, such as "Europe/Berlin"; else this machine\'s.')
+]
+SkipOption = Annotated[
+    list[str] | None,
+    typer.Option("--skip-client", help='Network whose mail comes back from a filter; "none"; else loopback.'),
+]
+KnownBadOption = Annotated[
+    Path | None, typer.Option("--known-bad", help="File of abusers, one a line: sender:x, user:y, ip:z.")
+]
+
+
+@app.command()
+def replay(
+    *,
+    logs: LogsArgument,
+    config: ConfigOption = None,
+    known_bad: KnownBadOption = None,
+    watch: Annotated[list[str] | None, typer.Option("--watch", help="DIMENSION:VALUE to be told about.")] = None,
+    top: Annotated[int, typer.Option("--top", min=0, help="How many are named for each rule.")] = 5,
+    skip_client: SkipOption = None,
+    year: YearOption = None,
+    timezone: ZoneOption = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say whom the rules of a configuration would have hit, by old mail logs. Asks no server."""
+    settings = settings_of(_path(config))
+    chosen = logs_of(logs, year=year, timezone=timezone, skip_client=skip_client or ())
+    replaying.run(settings, chosen, known_bad=known_bad, watch=watch or (), top=top, as_json=as_json)
+
+
+@app.command()
+def tune(
+    *,
+    logs: LogsArgument,
+    config: ConfigOption = None,
+    key: Annotated[list[str] | None, typer.Option("--key", help="Whose mail is counted; may be repeated.")] = None,
+    window: Annotated[list[str] | None, typer.Option("--window", help="5m, 1h, 1d; may be repeated.")] = None,
+    quantile: Annotated[float, typer.Option("--quantile", help="Share that no limit may hit.")] = tuning.QUANTILE,
+    margin: Annotated[float, typer.Option("--margin", help="Room above that.")] = tuning.MARGIN,
+    known_bad: KnownBadOption = None,
+    skip_client: SkipOption = None,
+    year: YearOption = None,
+    timezone: ZoneOption = "",
+    as_toml: Annotated[bool, typer.Option("--toml", help="Print rules in shadow mode.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Propose limits that would have hit next to nobody, by old mail logs. Asks no server."""
+    spelling = settings_of(_path(config)).spelling()
+    chosen = logs_of(logs, year=year, timezone=timezone, skip_client=skip_client or ())
+    wanted = tuning.wanted_of(keys=key or (), windows=window or (), quantile=quantile, margin=margin)
+    tuning.run(chosen, wanted, spelling, known_bad=known_bad, as_json=as_json, as_toml=as_toml)
+
+
+@policy.command("test")
+def policy_test(
+    scripts: Annotated[list[Path], typer.Argument(help="Scripts, or directories with *.smtp in them.")],
+    config: ConfigOption = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all dialogues.")] = False,
+) -> None:
+    """Play SMTP dialogues about a policy: exit status 0 when all go as they are written. Counts nothing, asks nobody.
+
+    A script without a configuration of its own is about the rules of --config.
+    """
+    raise typer.Exit(rehearsing.test(Console(), scripts, _path(config), verbose=verbose))
 
 
 @app.command()

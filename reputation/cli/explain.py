@@ -11,10 +11,14 @@ from rich.text import Text
 
 from reputation.assemble import open_engine
 from reputation.config import Settings
-from reputation.engine import Explanation
 from reputation.entries import Ban, Entry, Listing, Override, to_json
+from reputation.explanation import Explanation
 from reputation.keys import parse_entity
+from reputation.standing import Standing
 from reputation.verdict import Action, Finding
+
+RULE_COLUMNS = ("rule", "counts", "so far", "retry after")
+SCORES = ("score", "confidence", "active_now", "repeat_offender")
 
 
 async def explain(settings: Settings, text: str) -> Explanation:
@@ -39,11 +43,32 @@ def as_dict(explanation: Explanation) -> dict[str, Any]:
         },
         "register": [_entry(entry) for entry in explanation.entries],
         "rules": [_finding(finding) | {"when": _when(explanation, finding)} for finding in verdict.findings],
+        "reputation": _reputation(explanation.reputation),
         "counts": [
             {"metric": series.key.metric, "rule": series.scope, "window": str(series.window), "count": series.count}
             for series in explanation.series
         ],
     }
+
+
+def _reputation(standing: Standing | None) -> dict[str, Any] | None:
+    if standing is None:
+        return None
+    numbers = {name: round(getattr(standing, name), 4) for name in (*SCORES, "base")}
+    levels = [
+        {
+            "entity": str(level.entity),
+            "good": round(level.long.good, 3),
+            "bad": round(level.long.bad, 3),
+            "good_lately": round(level.short.good, 3),
+            "bad_lately": round(level.short.bad, 3),
+            "prior": round(level.prior, 4),
+            "posterior": round(level.posterior, 4),
+            "confidence": round(level.confidence, 4),
+        }
+        for level in standing.levels
+    ]
+    return {**numbers, "levels": levels}
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -75,6 +100,10 @@ def show(console: Console, explanation: Explanation) -> None:
         console.print(_register_table(explanation.entries))
     if verdict.findings:
         console.print(_rules_table(explanation))
+        for line in _conditions(explanation):
+            console.print(Text(line, style="dim"))
+    if explanation.reputation is not None and any(it.long.total for it in explanation.reputation.levels):
+        console.print(_reputation_table(explanation.reputation))
     if explanation.series:
         console.print(_counts_table(explanation))
     else:
@@ -130,24 +159,35 @@ def _until(entry: Entry) -> str:
 
 
 def _rules_table(explanation: Explanation) -> Table:
-    findings = explanation.verdict.findings
-    conditional = any(_when(explanation, finding) for finding in findings)
-    headings = (
-        "rule",
-        "metric",
-        "count",
-        "limit",
-        "remaining",
-        "retry after",
-        *(("only when",) if conditional else ()),
-    )
-    table = _table("Rules", *headings)
-    for finding in findings:
+    first, *others = RULE_COLUMNS
+    columns = (Column(first, overflow="fold", min_width=18), *(Column(name, overflow="fold") for name in others))
+    table = Table(*columns, title="Rules")
+    for finding in explanation.verdict.findings:
         reading = finding.reading
         wait = f"{math.ceil(reading.retry_after_seconds)} s" if reading.over else ""
-        row = (finding.rule, finding.metric, str(reading.count), finding.limit, str(reading.remaining), wait)
-        when = (_when(explanation, finding),) if conditional else ()
-        table.add_row(*map(Text, (*row, *when)), style="red" if reading.over else "")
+        row = (finding.rule, finding.metric, f"{reading.count} of {finding.limit}", wait)
+        table.add_row(*map(Text, row), style="red" if reading.over else "")
+    return table
+
+
+def _conditions(explanation: Explanation) -> list[str]:
+    """Which events the rules of the table are about."""
+    rules = dict.fromkeys(finding.rule for finding in explanation.verdict.findings)
+    return [
+        f"{rule}: only when {' '.join(when.split())}" for rule in rules if (when := explanation.conditions.get(rule))
+    ]
+
+
+def _reputation_table(standing: Standing) -> Table:
+    """From the broad to the narrow: each level begins with what came out of the one above."""
+    scores = ", ".join(f"{name.replace('_', ' ')} {getattr(standing, name):.2f}" for name in SCORES)
+    headings = ("level", "good", "bad", "good lately", "bad lately", "begins with", "comes to")
+    table = _table(f"Reputation, 0 good to 1 bad: {scores}", *headings)
+    table.add_row("this site", "", "", "", "", "", f"{standing.base:.2f}")
+    for level in standing.levels:
+        sums = (level.long.good, level.long.bad, level.short.good, level.short.bad)
+        row = (str(level.entity), *(f"{value:.1f}" for value in sums), f"{level.prior:.2f}", f"{level.posterior:.2f}")
+        table.add_row(*map(Text, row))
     return table
 
 

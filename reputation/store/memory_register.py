@@ -23,6 +23,8 @@ class MemoryRegister:
         """Version, time, id and line of each change."""
         self._version = 0
         self._listeners: set[asyncio.Event] = set()
+        self.sets: dict[str, frozenset[str]] = {}
+        """What `members` says; others fill it."""
 
     async def enter(
         self, id: str, entry_json: str, *, expires_us: int | None, line: str, now_us: int | None = None
@@ -63,6 +65,9 @@ class MemoryRegister:
                 yield
         finally:
             self._listeners.discard(news)
+
+    async def members(self, name: str) -> frozenset[str]:
+        return self.sets.get(name, frozenset())
 
     def _swept(self, now_us: int | None) -> int:
         """Take out what has expired; what time it is."""

@@ -19,7 +19,7 @@ _ALL, _MORE, _ANEW = range(3)
 
 
 class RedisRegister:
-    """Fulfils `reputation.contracts.RegisterStore`, for a store that can call functions."""
+    """Fulfils `reputation.contracts.RegisterStore` but for `members`, for a store that can call functions."""
 
     def __init__(self, url: StoreUrl, prefix: str) -> None:
         self._url = url

@@ -20,7 +20,8 @@ from collections.abc import Sequence
 import hiredis
 
 from reputation.charges import Answer, Charge, Receipt, receipt_of
-from reputation.errors import StoreError, StoreUnavailable
+from reputation.contracts import MAX_MEMBERS
+from reputation.errors import StoreError, StoreMisuse, StoreUnavailable
 from reputation.keys import Key
 from reputation.store import functions
 from reputation.store.address import Address, StoreUrl
@@ -40,6 +41,7 @@ REFUNDING = 16
 """Refunds likewise, apart: whoever gives a thousand recipients up must not stand before everybody's decisions."""
 TURN_SECONDS = 2.0
 """The longest wait for a turn."""
+MEMBERS_AT_ONCE = 1_000
 MAX_REDIRECTIONS = 8
 TRY_AGAIN_SECONDS = 0.005
 SPARE_SECONDS = 0.005
@@ -125,6 +127,28 @@ class RedisStore(RedisReports):
         names = [await name_of(it, alone=alone, timeout_seconds=PATIENCE_SECONDS) for it in self._topology.nodes()]
         await self._ask(functions.COUNTS, [f"{self._prefix}:{{ping}}"], "", "")  # whether we may have our keys
         return names[0] + (f", {len(names)} primaries" if self._topology.clustered else "")
+
+    async def members(self, name: str) -> frozenset[str]:
+        """Read in pieces (SSCAN): the server does nothing else meanwhile."""
+        slot, cursor, asked = functions.slot_of_name(name), b"0", set[Node]()
+        found: set[str] = set()
+        for _ in range(MAX_MEMBERS):
+            command = packed("SSCAN", name, cursor, "COUNT", MEMBERS_AT_ONCE)
+            try:
+                (reply,) = _raise_any(await self._sent(((slot, command),), PATIENCE_SECONDS))
+            except StoreMisuse as error:
+                lacks = f'; for this set, too: "%R~{name}"' if "NOPERM" in str(error) else ""
+                raise StoreMisuse(f"{error}{lacks}") from None
+            asked.add(self._topology.node(slot))
+            if len(asked) > 1:  # the cursor of one server says nothing to another
+                raise StoreUnavailable("the set has moved to another server while it was read")
+            cursor, page = reply
+            found.update(member.decode("utf-8", "surrogateescape") for member in page)
+            if len(found) > MAX_MEMBERS:
+                raise StoreMisuse(f"the set has more than {MAX_MEMBERS:,} members")
+            if cursor == b"0":
+                return frozenset(found)
+        raise StoreUnavailable("the set cannot be read to its end")
 
     async def close(self) -> None:
         for refund in self._refunds:

@@ -20,7 +20,7 @@ from reputation.engine import Engine
 from reputation.entries import Ban, parse_target
 from reputation.errors import ReputonError
 from reputation.events import Connect, Session
-from reputation.keys import Spelling
+from reputation.spelling import Spelling
 
 POLL_SECONDS = 0.005
 

@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import redis
 
 from reputation.engine import Engine
-from reputation.events import Mail
+from reputation.events import Connect, Mail
 from reputation.keys import Dimension, Metric, distinct
 from reputation.policy import Policy
 from reputation.rules import Rule
 from reputation.store.redis_store import RedisStore
 from reputation.verdict import Action
-from tests.builders import mail, rule
+from tests.builders import mail, rcpt, rule
 from tests.cluster.conftest import AnyServers, OpenStore
 from tests.cluster.crowd import PATIENCE_SECONDS
 from tests.clusters import ClusterServers
@@ -23,7 +24,7 @@ DECISIONS = 100
 
 
 def busy_engine(store: RedisStore) -> Engine:
-    """Everything that is tracked, evidence, and rules of every kind."""
+    """Everything that is tracked, and rules of every kind."""
     rules: tuple[Rule, ...] = (
         rule("messages", limits=("100000/1m", "100000/1h", "100000/24h")),
         rule("pair", key=(Dimension.SENDER, Dimension.IP), limits=("100000/1h",)),
@@ -31,8 +32,7 @@ def busy_engine(store: RedisStore) -> Engine:
         rule("sessions", count=Metric.CONCURRENT, limits=("100/1m",)),
         rule("complaints", count=Metric.COMPLAINTS, limits=("100/24h",)),
     )
-    evidence = {mail().stage: (Dimension.SENDER, Dimension.IP)}
-    return Engine(policy=Policy(rules=rules, evidence=evidence), store=store)
+    return Engine(policy=Policy(rules=rules), store=store)
 
 
 def event(number: int) -> Mail:
@@ -115,3 +115,58 @@ async def test_decisions_at_once_share_their_writes(server: RedisServer, open_st
         [(reads, calls)] = read.so_far()
     assert calls == DECISIONS
     assert reads <= DECISIONS / 4
+
+
+async def test_what_conditions_ask_for_is_one_round_trip_more_at_their_stage_alone(
+    either: AnyServers, open_store: OpenStore
+) -> None:
+    """However much it is: reputation, counts, ages, and a limit that follows reputation."""
+    store = open_store(either.url, deadline_seconds=PATIENCE_SECONDS)
+    asking = "reputation.message.score > 0.99 && last_1h.ip.spam > 9 && age.sender > 0.0"
+    rules = (
+        rule("asking", key=(), count="", limits=(), when=asking, action=Action.TAG),
+        rule("adaptive", limits=("100000/1h",), adaptive=3.0),
+        rule("plain", rcpt(""), count=Metric.RECIPIENTS, limits=("100000/1h",)),
+    )
+    engine = Engine(policy=Policy(rules=rules), store=store)
+    await store.ping()
+    for number in range(50):
+        await engine.judge(event(number))
+    trips = store.round_trips
+    for number in range(DECISIONS):
+        assert (await engine.judge(event(number))).answer is not None
+    assert store.round_trips - trips == 2 * DECISIONS
+    trips = store.round_trips
+    for number in range(DECISIONS):
+        written = replace(rcpt(f"{number}@example.net"), session=event(number).session)
+        assert (await engine.judge(written)).answer is not None
+        assert (await engine.judge(Connect(session=event(number).session))).answer is not None
+    assert store.round_trips - trips == 2 * DECISIONS, "one each"
+
+
+async def test_what_a_rule_without_limits_refuses_costs_no_round_trip(
+    either: AnyServers, open_store: OpenStore
+) -> None:
+    store = open_store(either.url, deadline_seconds=PATIENCE_SECONDS)
+    refusing = rule("refusing", key=(), count="", limits=(), when='user != ""', action=Action.REJECT)
+    engine = Engine(policy=Policy(rules=(refusing, rule())), store=store)
+    await store.ping()
+    await engine.judge(mail())
+    trips = store.round_trips
+    for number in range(DECISIONS):
+        assert (await engine.judge(event(number))).denied
+    assert store.round_trips == trips
+
+
+async def test_one_server_is_asked_twice_where_a_condition_asks(server: RedisServer, open_store: OpenStore) -> None:
+    """Counted by the server itself."""
+    store = open_store(server.url, deadline_seconds=PATIENCE_SECONDS)
+    asking = rule("asking", key=(), count="", limits=(), when="reputation.ip.score > 0.99", action=Action.TAG)
+    engine = Engine(policy=Policy(rules=(asking,)), store=store)
+    await store.ping()
+    await engine.judge(event(0))
+    with reading(server) as read:
+        for number in range(DECISIONS):
+            await engine.judge(event(number))
+        [(reads, calls)] = read.so_far()
+    assert (reads, calls) == (2 * DECISIONS, 2 * DECISIONS)

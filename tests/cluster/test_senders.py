@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 import hiredis
 import pytest
 
+from reputation.bookkeeping import TRACKED_WINDOWS
 from reputation.charges import Answer, Charge
+from reputation.conditions import Moment
 from reputation.contracts import Board
-from reputation.counters import TRACKED_WINDOWS
 from reputation.engine import Engine
 from reputation.keys import Dimension, Entity, Key, Metric, entities_of
 from reputation.policy import Policy
@@ -57,7 +58,7 @@ def once(number: int) -> str:
 
 def plain_charge(engine: Engine, sender: str) -> Charge:
     """What a message of a sender is charged."""
-    [charge] = engine.policy.charges_for(mail(sender), entities_of(mail(sender), engine.spelling))
+    [charge] = engine.policy.charges_for(Moment(mail(sender), entities_of(mail(sender), engine.spelling), 0.0))
     return charge
 
 

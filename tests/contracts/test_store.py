@@ -12,7 +12,8 @@ import pytest
 
 from reputation.charges import Charging, Given, Over, receipt_of
 from reputation.contracts import Store
-from reputation.keys import Dimension, Entity, Key, Metric, Spelling, composite, entities_of
+from reputation.keys import Dimension, Entity, Key, Metric, composite, entities_of
+from reputation.spelling import Spelling
 from reputation.windows import MAX_LIMIT_COUNT, Window
 from tests.builders import ALICE, BOB, charge, mail, meter, tracked, us
 from tests.contracts.asking import ONE_MICROSECOND, ask, give_back, held

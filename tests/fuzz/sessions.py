@@ -21,13 +21,16 @@ from typing import Self
 
 from hypothesis import strategies as st
 
-from tests.smtp.front_end_for_tests import LEGAL_LINE, PATIENCE_SECONDS, FrontEnd, front_end
-from tests.smtp.next_hops_for_tests import Message, ScriptedHop
+from smtp_frontend.rehearsal.client import LEGAL_LINE
+from smtp_frontend.rehearsal.expectations import PATIENCE_SECONDS
+from smtp_frontend.rehearsal.front_end import FrontEnd, front_end
+from smtp_frontend.rehearsal.next_hop import Message, ScriptedHop
 
 CONFIG = """
 [smtp]
 max_message_bytes = 65536
 max_errors = 1000
+xclient_from = ["127.0.0.1"]
 [keys]
 subject_key = "a key"
 [[rule]]
@@ -74,12 +77,21 @@ WORDS = [
     b"HELP",
     b"STARTTLS",
     b"QUIT",
+    b"XCLIENT ADDR=192.0.2.7 LOGIN=alice",
+    b"XCLIENT NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::7 HELO=client.example.com",
+    b"XCLIENT LOGIN=+0D+0AX",
     b"BDAT 5 LAST",
     b"AUTH PLAIN =",
     b"Subject: hello",
     b"Subject: =?utf-8?b?a?=",
     b"Received: from x by y",
     b"X-Header: folded",
+    b"Content-Type: multipart/report; report-type=delivery-status; boundary=b",
+    b"--b",
+    b"Content-Type: message/delivery-status",
+    b"Final-Recipient: rfc822; bob@example.net",
+    b"Action: failed",
+    b"Status: 5.1.1",
     b" more of it",
     b".",
     b"..",

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import example, given, settings
 
+from smtp_frontend.rehearsal.next_hop import Message
 from tests.fuzz.sessions import GOOD, House, Outcome, cuts, faults, octets_of_a_session
-from tests.smtp.next_hops_for_tests import Message
 
 EXAMPLES = int(os.environ.get("REPUTON_FUZZ_EXAMPLES", "200"))
 

@@ -1,12 +1,13 @@
 """What the tests of the front end share."""
 
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.smtp.front_end_for_tests import FrontEnd, front_end, self_signed
-from tests.smtp.next_hops_for_tests import ScriptedHop
+from smtp_frontend.rehearsal.front_end import HOSTNAME, FrontEnd, front_end
+from smtp_frontend.rehearsal.next_hop import ScriptedHop
 
 
 @pytest.fixture
@@ -28,3 +29,12 @@ async def mx(hop: ScriptedHop) -> AsyncIterator[FrontEnd]:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(certificate, key) of the front end."""
     return self_signed(tmp_path_factory.mktemp("tls"))
+
+
+def self_signed(directory: Path) -> tuple[Path, Path]:
+    """(certificate, key) for `HOSTNAME`, PEM files, made by openssl."""
+    certificate, key = directory / "certificate.pem", directory / "key.pem"
+    words = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN={HOSTNAME}"
+    command = ["openssl", *words.split(), "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key

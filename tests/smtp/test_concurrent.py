@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.smtp.front_end_for_tests import front_end, until
-from tests.smtp.next_hops_for_tests import ScriptedHop
+from smtp_frontend.rehearsal.expectations import until
+from smtp_frontend.rehearsal.front_end import front_end
+from smtp_frontend.rehearsal.next_hop import ScriptedHop
 
 ONE_SESSION = """
 [[rule]]

@@ -16,9 +16,11 @@ import pytest
 from reputation.keys import Metric
 from smtp_frontend.next_hop import NextHop, open_next_hop
 from smtp_frontend.next_hop.contract import NO_OPTIONS, Connection, MailOptions
+from smtp_frontend.rehearsal.client import Client
+from smtp_frontend.rehearsal.expectations import until
+from smtp_frontend.rehearsal.front_end import HOSTNAME, FrontEnd, front_end
+from smtp_frontend.rehearsal.next_hop import CLOSE, HANG, RESET, Action, ScriptedHop
 from smtp_frontend.reply import Reply
-from tests.smtp.front_end_for_tests import HOSTNAME, Client, FrontEnd, front_end, until
-from tests.smtp.next_hops_for_tests import CLOSE, HANG, RESET, Action, ScriptedHop
 
 ALICE = "sender:alice@example.com"
 LIMIT = """

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.smtp.front_end_for_tests import Client, FrontEnd, front_end, until
-from tests.smtp.next_hops_for_tests import ScriptedHop
+from smtp_frontend.rehearsal.client import Client
+from smtp_frontend.rehearsal.expectations import until
+from smtp_frontend.rehearsal.front_end import FrontEnd, front_end
+from smtp_frontend.rehearsal.next_hop import ScriptedHop
 
 SECOND = (
     b"MAIL FROM:<smuggled@example.com>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\nSubject: smuggled\r\n\r\nsmuggled"

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from reputation.charges import Charging
-from reputation.config import RuleSettings, Settings, TlsSettings, effective, load, without_password
+from reputation.config import ListSettings, PythonSettings, Settings, TlsSettings, effective, without_password
+from reputation.config_files import load
 from reputation.errors import ConfigError
 from reputation.events import Stage
 from reputation.keys import Dimension, Metric
+from reputation.rule_settings import RuleSettings
 from reputation.rules import Mode, OnStoreFailure
 from reputation.verdict import Action
 from reputation.windows import Limit
@@ -109,6 +111,14 @@ def test_a_rule_becomes_the_engine_s_rule(file: Path) -> None:
         ("[smtp]\ntls = 1\n", "[smtp] tls: this is a table"),
         ("[rule]\n", "[[rule]]: write the name of each rule's table in two brackets"),
         ("rule = [1]\n", "[[rule]] 1: this is a table"),
+        ("[list]\n", "[[list]]: write the name of each list's table in two brackets"),
+        ("[python]\n", "[[python]]: write the name of each policy's table in two brackets"),
+        ('[[list]]\nname = "vip"\n', '[[list]] "vip" of: is required'),
+        ('[[list]]\nname = "vip"\nof = "ip"\nvalues = [1]\n', '[[list]] "vip" values, item 1: write text'),
+        ('[[list]]\nname = "vip"\nof = "ip"\ncolour = 1\n', '[[list]] "vip" colour: unknown key'),
+        ("[[python]]\n", "[[python]] 1 file: is required"),
+        ("change = 1\n", "change: this is a table: write its keys under its name in brackets"),
+        ("[change]\nrule = 1\n", "[change] rule: this is a table: write its keys under its name in brackets"),
         ('[store]\nulr = "memory:"\n', "[store] ulr: unknown key"),
         ("[store]\ndeadline_seconds = 0\n", "[store] deadline_seconds: write a number above 0"),
         ('[store]\ndeadline_seconds = "1"\n', "[store] deadline_seconds: write a number"),
@@ -160,7 +170,7 @@ def test_a_store_url_that_reaches_no_server_is_refused_without_repeating_it(file
     [
         ('name   = "Sender Hour"', "name: write lower-case words with hyphens"),
         ('stage  = "lunch"', 'stage: write one of "connect"'),
-        ("key    = []", "key: name at least 1"),
+        ("key    = []", "key: name at least one dimension"),
         ('key    = ["sender", "sender"]', "key: name at least one dimension, and none twice"),
         ('key    = ["planet"]', 'key, item 1: write one of "ip"'),
         ('key    = ["subject"]', "key: subject is not known at stage mail"),
@@ -234,6 +244,7 @@ def test_no_mistake_is_told_in_the_words_of_a_library(file: Path) -> None:
     values = ("1", "-1", "1e99", "nan", "[]", "[1]", '["x"]', '""', '"x y"', "true", "{}", "[{}]", "1979-05-27")
     tables = {f"[{name}]": field.annotation for name, field in Settings.model_fields.items() if name != "rule"}
     tables |= {"[smtp.tls]": TlsSettings, "[[rule]]": RuleSettings}
+    tables |= {"[[list]]": ListSettings, "[[python]]": PythonSettings}
     for table, model in tables.items():
         for name, value in product(getattr(model, "model_fields", ()), values):
             file.write_text(f"{table.replace('_table', '')}\n{name} = {value}\n", encoding="utf-8")
@@ -289,3 +300,57 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 
 def test_a_mistake_does_not_print_what_was_written(file: Path) -> None:
     assert "s3cret" not in mistakes(file, '[store]\nurl = "reddis://app:s3cret@db"\n[keys]\nsubject_key = ["s3cret"]\n')
+
+
+# --- rules as they are written
+
+
+ABOUT = """
+[[rule]]
+name   = "odd"
+stage  = "mail"
+when   = 'class == "bounce"'
+"""
+
+
+def test_a_rule_may_have_a_condition_and_no_limits(file: Path) -> None:
+    [rule] = read(file, ABOUT + 'action = "accept"\nservice = "dirty"\n').policy().rules
+    assert (rule.key, rule.count, rule.limits, rule.limited) == ((), "", (), False)
+    assert (rule.service, rule.hold_seconds, rule.adaptive) == ("dirty", 0.0, 1.0)
+
+
+def test_a_rule_may_hold_and_follow_reputation(file: Path) -> None:
+    [rule] = read(file, RULE + "hold_seconds = 3600\nadaptive = 3\n").policy().rules
+    assert (rule.hold_seconds, rule.adaptive) == (3_600.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            ABOUT.partition("when")[0] + 'action = "reject"\n',
+            "limits: a rule needs key, count and limits, or a condition",
+        ),
+        (ABOUT + 'action = "throttle"\n', "action: throttle waits until there is room, so it needs limits"),
+        (ABOUT + 'action = "reject"\nreply = "550 {entity}"\n', "reply: unknown ['entity']; known: reason, rule"),
+        (
+            ABOUT + 'action = "reject"\nservice = "dirty"\n',
+            "service: reject lets nothing pass; use accept, tag or tarpit",
+        ),
+        (ABOUT + 'action = "tag"\nservice = "Very dirty"\n', "service: write a lower-case word, such as dirty"),
+        (ABOUT + 'action = "reject"\nhold_seconds = 60\n', "hold_seconds: only for limits whose action is"),
+        (ABOUT + 'action = "reject"\nkey = ["ip"]\n', "count: say what is counted, such as messages"),
+        (ABOUT + 'action = "reject"\nlimits = ["5/1h"]\n', "key: name at least one dimension"),
+        (ABOUT + 'action = "reject"\ncount = "messages"\n', "key: name at least one dimension"),
+        (ABOUT + 'action = "reject"\nadaptive = 3\n', "adaptive: only for a key of one of asn, prefix, ip, user"),
+        (RULE + "hold_seconds = -1\n", "hold_seconds: write 0 or more"),
+        (RULE + "hold_seconds = 99999999\n", "hold_seconds: write 31622400 or less"),
+        (RULE + "adaptive = 0.5\n", "adaptive: write 1 or more"),
+        (RULE + "adaptive = 11\n", "adaptive: write 10 or less"),
+        (RULE.replace('["sender"]', '["sender", "ip"]') + "adaptive = 3\n", "adaptive: only for a key of one of"),
+        (RULE.replace('["sender"]', '["helo"]') + "adaptive = 3\n", "adaptive: only for a key of one of"),
+    ],
+)
+def test_what_a_rule_cannot_be_is_said(file: Path, text: str, said: str) -> None:
+    name = "odd" if text.startswith(ABOUT[:25]) else "sender-hour"
+    assert mistakes(file, text).startswith(f'[[rule]] "{name}" {said}')

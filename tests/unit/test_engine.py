@@ -15,14 +15,18 @@ from reputation.contracts import Series
 from reputation.denials import MAX_SECONDS
 from reputation.engine import Engine
 from reputation.errors import StoreError, StoreMisuse, StoreUnavailable
-from reputation.events import Outcome, OutcomeKind
-from reputation.keys import Dimension, Entity, Metric
+from reputation.events import Event, Outcome, OutcomeKind, Rcpt
+from reputation.facts import LookedUp, Lookup
+from reputation.keys import EVIDENCE, Dimension, Entity, Key, Metric
 from reputation.policy import Policy
 from reputation.rules import Mode, OnStoreFailure, Rule
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason
 from reputation.windows import Window
-from tests.builders import connect, disconnect, mail, rcpt, rule, session
+from tests.builders import connect, disconnect, evidence, mail, rcpt, rule, session
+from tests.clocked_store import MIDNIGHT, ClockedStore
+from tests.entries_for_tests import ban, listing
+from tests.known_lookups import KnownLookups
 
 ALICE = Entity("sender", "alice@example.com")
 MOMENT_SECONDS = 0.001
@@ -468,3 +472,254 @@ async def test_the_top_of_a_past_moment(store: TroubledStore) -> None:
     around = [await engine.top("sender", Metric.MESSAGES, window, 2, at=at) for at in (before, now)]
     assert [(ALICE, 1)] in around, "at most one of them is in another stretch"
     assert await engine.top("sender", Metric.MESSAGES, window, 2, at=now - 7_200) == []
+
+
+# --- rules without limits
+
+
+def about(when: str, event: Event, *, name: str = "odd", action: Action = Action.REJECT, **more: object) -> Rule:
+    return rule(name, event, key=(), count="", limits=(), when=when, action=action, **more)
+
+
+def whole_engine(*rules: Rule, found: LookedUp | None = None) -> tuple[Engine, ClockedStore, KnownLookups]:
+    """An engine that counts everything, with look-ups."""
+    store, lookups = ClockedStore(ManualClock(MIDNIGHT)), KnownLookups(found)
+    return Engine(policy=Policy(rules=rules), store=store, clock=store.clock, lookups=lookups), store, lookups
+
+
+async def test_what_a_rule_without_limits_refuses_is_charged_nowhere() -> None:
+    engine, store, _ = whole_engine(about('sender_domain == "odd.example"', mail()), HOURLY)
+    for _ in range(5):
+        verdict = await engine.judge(mail("alice@odd.example"))
+        assert (verdict.action, verdict.reason, verdict.rule) == (Action.REJECT, Reason.MATCHED, "odd")
+        assert (verdict.fired, verdict.receipt) == (("odd",), ())
+    assert (store.asked, store._states) == ([], {})
+    assert (await engine.judge(mail())).action is Action.ACCEPT
+
+
+async def test_what_lets_pass_goes_along_with_what_is_counted() -> None:
+    tags = about("!tls", mail(), name="plain", action=Action.TAG, service="dirty")
+    engine, _, _ = whole_engine(tags, HOURLY)
+    verdicts = [await engine.judge(mail()) for _ in range(3)]
+    assert [verdict.action for verdict in verdicts] == [Action.TAG, Action.TAG, Action.TEMPFAIL]
+    assert [verdict.tags for verdict in verdicts] == [("plain",)] * 3
+    assert [verdict.service for verdict in verdicts] == ["dirty"] * 3
+    assert verdicts[0].findings[0].reading.count == 1
+    await engine.refund(*verdicts)
+    engine.use(engine.policy)  # forgets the refusal that is remembered
+    assert (await engine.judge(mail())).action is Action.TAG, "what was tagged was charged, and given back"
+
+
+async def test_rules_without_limits_are_counted_by_mode() -> None:
+    engine, _, _ = whole_engine(
+        about("!tls", mail()),
+        about("hour < 25", mail(), name="shy", mode=Mode.SHADOW),
+        about("tls", mail(), name="not"),
+    )
+    for _ in range(3):
+        await engine.judge(mail())
+    registry = engine.metrics.registry
+    assert sample(registry, "reputon_rule_over_total", rule="odd", mode="enforce") == 3
+    assert sample(registry, "reputon_rule_over_total", rule="shy", mode="shadow") == 3
+    for mode in Mode:
+        assert sample(registry, "reputon_rule_over_total", rule="not", mode=mode) == 0
+    assert sample(registry, "reputon_rule_over_total", rule="shy", mode="enforce") == 0
+    assert sample(registry, "reputon_verdicts_total", stage="mail", action="reject", reason="matched") == 3
+
+
+async def test_whoever_is_exempt_meets_no_rule_without_limits_and_nothing_is_looked_up_for_him() -> None:
+    engine, _, lookups = whole_engine(about('iprev == "fail"', mail()), found=LookedUp(iprev="fail"))
+    assert (await engine.judge(mail())).denied
+    await engine.registrar.put(listing("allow", "sender:alice@example.com"))
+    lookups.asked.clear()
+    assert (await engine.judge(mail())).reason is Reason.ALLOWLISTED
+    assert lookups.asked == []
+
+
+# --- what is looked up
+
+NAMED = LookedUp(iprev="pass", rdns="mx7.mail.example")
+
+
+async def test_a_name_that_only_a_look_up_finds_can_be_banned() -> None:
+    engine, store, lookups = whole_engine(about('iprev == "fail"', mail()), found=NAMED)
+    await engine.registrar.put(ban("rdns_domain:mail.example"))
+    verdict = await engine.judge(mail())
+    assert (verdict.action, verdict.reason, verdict.entry) == (
+        Action.REJECT,
+        Reason.BANNED,
+        "ban|rdns_domain:mail.example",
+    )
+    assert store.asked == []
+    assert [wanted for _, wanted in lookups.asked] == [{Lookup.IPREV}]
+    await engine.registrar.lift("ban|rdns_domain:mail.example", author="bob", reason="over")
+    assert not (await engine.judge(mail())).denied
+
+
+async def test_a_name_that_only_a_look_up_finds_can_be_exempt() -> None:
+    engine, _, _ = whole_engine(about('iprev == "pass"', mail()), found=NAMED)
+    assert (await engine.judge(mail())).denied
+    await engine.registrar.put(listing("allow", "rdns_domain:mail.example"))
+    verdict = await engine.judge(mail())
+    assert (verdict.reason, verdict.entry) == (Reason.ALLOWLISTED, "list|allow|rdns_domain:mail.example")
+
+
+async def test_a_rule_sees_the_lists_that_a_found_name_is_on() -> None:
+    engine, _, _ = whole_engine(about('iprev == "pass" && "odd" in lists', mail()), found=NAMED)
+    assert not (await engine.judge(mail())).denied
+    await engine.registrar.put(listing("odd", "rdns_domain:mail.example"))
+    assert (await engine.judge(mail())).rule == "odd"
+
+
+async def test_the_network_of_a_client_is_counted_and_can_be_limited() -> None:
+    by_provider = rule("provider", key=(Dimension.ASN,), limits=("2/1h",))
+    engine, store, _ = whole_engine(by_provider)
+    verdicts = [await engine.judge(mail(f"{n}@example.com", client=f"192.0.2.{n}")) for n in range(1, 4)]
+    assert [verdict.denied for verdict in verdicts] == [False, False, True], "none of them alone, all of them together"
+    counts = {row.count for row in await store.series(Entity("country", "DE"), now_us=store._now_us())}
+    assert counts == {2}
+
+
+# --- reputation
+
+BAD_CLIENT = about(
+    "reputation.ip.score > 0.9 && reputation.ip.confidence > 0.8", connect(), action=Action.REJECT, name="bad-client"
+)
+
+
+async def learn(engine: Engine, kind: OutcomeKind, event: Event, times: int) -> None:
+    for _ in range(times):
+        await engine.learn(Outcome(kind=kind, event=event))
+
+
+async def test_whoever_sends_spam_is_refused_at_the_door_until_it_has_faded() -> None:
+    engine, store, _ = whole_engine(BAD_CLIENT)
+    assert not (await engine.judge(connect())).denied
+    await learn(engine, OutcomeKind.SPAM, mail(), 30)
+    store.asked.clear()
+    verdict = await engine.judge(connect())
+    assert (verdict.action, verdict.reason, verdict.rule) == (Action.REJECT, Reason.MATCHED, "bad-client")
+    assert len(store.asked) == 1, "what it is known for, and nothing is counted"
+    assert not (await engine.judge(connect("198.51.100.1"))).denied
+    store.clock.advance(180 * 86_400)
+    assert not (await engine.judge(connect())).denied
+
+
+async def test_without_the_store_nobody_has_a_bad_reputation() -> None:
+    engine, store, _ = whole_engine(BAD_CLIENT)
+    await learn(engine, OutcomeKind.SPAM, mail(), 30)
+    store.trouble = StoreUnavailable("away")
+    verdict = await engine.judge(connect())
+    assert (verdict.action, verdict.reason) == (Action.ACCEPT, Reason.STORE_UNAVAILABLE)
+    assert sample(engine.metrics.registry, "reputon_store_failures_total", call="read", error="StoreUnavailable") == 1
+
+
+async def test_limits_follow_reputation() -> None:
+    adaptive = rule("adaptive", key=(Dimension.SENDER,), limits=("9/1h",), adaptive=3.0)
+    engine, _, _ = whole_engine(adaptive)
+    await learn(engine, OutcomeKind.SPAM, mail("bad@bad.example", client="198.51.100.1"), 1_000)
+    await learn(engine, OutcomeKind.HAM, mail("good@good.example", client="203.0.113.1"), 1_000)
+    admitted = {}
+    for sender in ("bad@bad.example", "good@good.example", "new@new.example"):
+        verdicts = [await engine.judge(mail(sender)) for _ in range(30)]
+        admitted[sender] = sum(not verdict.denied for verdict in verdicts)
+    assert admitted == {"bad@bad.example": 3, "good@good.example": 27, "new@new.example": 9}
+
+
+def evidence_in(store: ClockedStore) -> set[str]:
+    return {str(key.entity) for key in store._states if key.metric == EVIDENCE}
+
+
+async def test_pitfall_27_a_score_does_not_feed_on_its_own_refusals() -> None:
+    engine, store, _ = whole_engine(BAD_CLIENT, HOURLY)
+    await learn(engine, OutcomeKind.SPAM, mail(), 30)
+    known = Key(Entity("ip", "192.0.2.1"), EVIDENCE)
+    before = store.decide_now([evidence(key=known)], now_us=store._now_us()).numbers
+    for _ in range(50):
+        assert (await engine.judge(connect())).denied
+        await engine.judge(mail())
+    assert store.decide_now([evidence(key=known)], now_us=store._now_us()).numbers == before
+
+
+async def test_pitfall_35_our_own_refusals_are_evidence_against_nobody() -> None:
+    refusing = (
+        about('sender_domain == "odd.example"', mail()),
+        rule("hourly", limits=("1/1h",), action=Action.REJECT),
+        rule("held", key=(Dimension.IP,), limits=("3/1h",), action=Action.REJECT, hold_seconds=60.0),
+    )
+    engine, store, _ = whole_engine(*refusing)
+    await engine.registrar.put(ban("sender:eve@example.com"))
+    events = [mail("x@odd.example"), mail("eve@example.com"), *(mail(f"{n}@example.com") for n in range(5)), mail()]
+    verdicts = [await engine.judge(event) for event in events * 3]
+    assert {verdict.reason for verdict in verdicts if verdict.denied} == {
+        *(Reason.MATCHED, Reason.BANNED, Reason.OVER_LIMIT),
+    }
+    assert evidence_in(store) == set()
+    learned = {Metric.SPAM, Metric.BOUNCES, Metric.INVALID_RECIPIENTS, Metric.COMPLAINTS, Metric.MALWARE}
+    assert not {key.metric for key in store._states} & learned
+
+
+# --- messages that came back
+
+SUSPENDING = rule("suspending", key=(Dimension.SENDER,), count=Metric.BOUNCES, limits=("20/24h",), action=Action.REJECT)
+REPORT = replace(rcpt("alice@example.com", sender=""), session=session("203.0.113.9"))
+
+
+def written(recipient: str, *, user: str = "alice") -> Rcpt:
+    return replace(rcpt(recipient), session=replace(session(), user=user))
+
+
+async def came_back(engine: Engine, sender: str, recipient: str, times: int = 1) -> None:
+    for _ in range(times):
+        await engine.learn(Outcome(kind=OutcomeKind.BOUNCE, event=REPORT, returned=(sender, recipient)))
+
+
+async def test_a_message_that_came_back_counts_against_whoever_sent_it() -> None:
+    engine, store, _ = whole_engine(SUSPENDING)
+    await engine.judge(written("Bob+x@example.net"))
+    await came_back(engine, "Alice@example.com", "bob@EXAMPLE.net")
+    assert evidence_in(store) == {"sender:alice@example.com", "sender_domain:example.com"}
+    counted = {str(key.entity) for key in store._states if key.metric == Metric.BOUNCES}
+    assert counted == {"sender:alice@example.com", "sender_domain:example.com"}, "and nobody whom the report names"
+
+
+@pytest.mark.parametrize(
+    ("user", "returned"),
+    [
+        ("alice", ("alice@example.com", "nobody@example.net")),
+        ("alice", ("eve@example.com", "bob@example.net")),
+        ("", ("alice@example.com", "bob@example.net")),
+        ("alice", ("", "bob@example.net")),
+        ("alice", ("alice@example.com", "")),
+    ],
+    ids=["another recipient", "another sender", "nobody had logged in", "no sender", "no recipient"],
+)
+async def test_a_report_that_anybody_could_have_made_up_counts_against_nobody(
+    user: str, returned: tuple[str, str]
+) -> None:
+    engine, store, _ = whole_engine(SUSPENDING)
+    await engine.judge(written("bob@example.net", user=user))
+    await came_back(engine, *returned)
+    assert evidence_in(store) == set()
+
+
+async def test_without_the_store_a_report_counts_against_nobody() -> None:
+    engine, store, _ = whole_engine(SUSPENDING)
+    await engine.judge(written("bob@example.net"))
+    store.away = frozenset({"sender+recipient"})
+    await came_back(engine, "alice@example.com", "bob@example.net")
+    store.trouble = StoreUnavailable("away")
+    await came_back(engine, "alice@example.com", "bob@example.net")
+    assert evidence_in(store) == set()
+
+
+async def test_pitfall_30_one_bounce_of_one_message_suspends_nobody() -> None:
+    by_score = about("reputation.sender.score > 0.9 && reputation.sender.confidence > 0.8", mail(), name="by-score")
+    engine, _, _ = whole_engine(SUSPENDING, by_score)
+    await engine.judge(written("bob@example.net"))
+    await came_back(engine, "alice@example.com", "bob@example.net")
+    assert not (await engine.judge(mail(user="alice"))).denied
+    for number in range(20):
+        await engine.judge(written(f"{number}@example.net"))
+        await came_back(engine, "alice@example.com", f"{number}@example.net")
+    assert (await engine.judge(mail(user="alice"))).rule == "suspending"

@@ -10,10 +10,11 @@ from reputation.engine import Engine
 from reputation.entries import Entry
 from reputation.errors import StoreUnavailable
 from reputation.events import Event, Outcome, OutcomeKind, Stage
-from reputation.keys import Dimension, Entity, Metric, Spelling, entities_of
+from reputation.keys import Dimension, Entity, Metric, entities_of
 from reputation.overrides import COUNTED_BY
 from reputation.policy import Policy
 from reputation.rules import OnStoreFailure, Rule
+from reputation.spelling import Spelling
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason
 from tests.builders import EVENTS, connect, disconnect, mail, rcpt, rule

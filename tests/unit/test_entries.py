@@ -15,7 +15,6 @@ from reputation.entries import (
     MAX_ENTRY_LENGTH,
     MAX_OVERRIDE_LIMITS,
     MAX_REASON_LENGTH,
-    REFUSING,
     Ban,
     Entry,
     Listing,
@@ -28,8 +27,9 @@ from reputation.entries import (
     to_json,
 )
 from reputation.errors import ConfigError, EntityError
-from reputation.keys import MAX_ID_LENGTH, Dimension, Entity
-from reputation.verdict import Action
+from reputation.keys import Dimension, Entity
+from reputation.spelling import MAX_ID_LENGTH
+from reputation.verdict import REFUSING, Action
 from reputation.windows import MAX_WINDOW_SECONDS, Limit, Window
 from tests.entries_for_tests import RULE, ban, listing, networks, override, target
 

@@ -1,5 +1,6 @@
 """From an event to its entities: canonical addresses, networks instead of addresses, ids that are safe anywhere."""
 
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Address, ip_address
 
 import pytest
@@ -9,22 +10,17 @@ from redis.crc import key_slot
 
 from reputation.errors import EntityError
 from reputation.events import NULL_SENDER, ClientAddress, Event
-from reputation.keys import (
+from reputation.facts import LookedUp, Network
+from reputation.keys import Dimension, Entity, Key, Metric, composite, entities_of, parse_entity
+from reputation.spelling import (
     MAX_ID_LENGTH,
     MAX_SUBJECT_LENGTH,
-    Dimension,
-    Entity,
-    Key,
-    Metric,
     Spelling,
     canonical_address,
     canonical_domain,
-    composite,
-    entities_of,
     escaped,
     network_id,
     organisational_domain,
-    parse_entity,
     subject_id,
 )
 from tests.builders import auth, connect, data, disconnect, helo, mail, rcpt
@@ -92,6 +88,70 @@ def test_an_address_without_a_domain_has_no_domain() -> None:
     ids = ids_of(mail("postmaster"))
     assert ids["sender"] == "postmaster"
     assert "sender_domain" not in ids
+
+
+def test_mail_has_a_class_from_mail_on() -> None:
+    assert "class" not in ids_of(connect())
+    assert ids_of(mail())["class"] == ids_of(rcpt("bob@example.net"))["class"] == ids_of(data())["class"] == "inbound"
+
+
+# --- what is looked up
+
+FOUND = LookedUp(
+    network=Network(asn=64_500, country="DE", prefix="192.0.2.0/22"),
+    iprev="pass",
+    rdns="Mx7.Mail.Example.CO.UK.",
+    spf="pass",
+)
+
+
+def looked_up(event: Event, found: LookedUp) -> dict[str, str]:
+    return {str(dimension): entity.id for dimension, entity in entities_of(event, SPELLING, found).items()}
+
+
+def test_a_client_has_the_network_and_the_name_that_were_found() -> None:
+    ids = looked_up(connect(), FOUND)
+    assert (ids["asn"], ids["country"], ids["rdns_domain"]) == ("64500", "DE", "example.co.uk")
+    assert "spf_domain" not in ids, "there is no sender yet"
+
+
+@pytest.mark.parametrize(("spf", "known"), [("pass", True), ("softfail", False), ("temperror", False), ("", False)])
+def test_a_sender_s_domain_is_vouched_for_by_spf_alone(spf: str, known: bool) -> None:
+    ids = looked_up(mail("alice@mail.example.com"), replace(FOUND, spf=spf))
+    assert ids.get("spf_domain") == ("example.com" if known else None)
+    assert "spf_domain" not in looked_up(mail(NULL_SENDER), FOUND)
+
+
+def test_what_was_not_found_is_no_entity() -> None:
+    assert looked_up(mail(), LookedUp()) == looked_up(mail(), replace(FOUND, network=Network(), rdns="", spf="fail"))
+    assert not {"asn", "country", "rdns_domain", "spf_domain"} & looked_up(mail(), LookedUp()).keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "entity"),
+    [
+        ("asn:AS64500", "asn:64500"),
+        ("asn:64500", "asn:64500"),
+        ("country:de", "country:DE"),
+        ("rdns_domain:MX7.mail.example.co.uk", "rdns_domain:example.co.uk"),
+        ("spf_domain:mail.example.com.", "spf_domain:example.com"),
+        ("author:Alice+x@Example.COM", "author:alice@example.com"),
+        ("author_domain:mail.example.com", "author_domain:example.com"),
+    ],
+)
+def test_what_was_found_is_typed_as_it_is_counted(text: str, entity: str) -> None:
+    """A ban of another spelling would never be met."""
+    assert str(parse_entity(text, SPELLING)) == entity
+
+
+# --- the author
+
+
+def test_the_author_is_an_entity_of_its_own() -> None:
+    ids = ids_of(replace(data(sender="bounces@list.example"), author="Alice+news@Mail.Example.COM"))
+    assert (ids["author"], ids["author_domain"]) == ("alice@mail.example.com", "example.com")
+    assert ids["sender"] == "bounces@list.example"
+    assert "author" not in ids_of(data())
 
 
 # --- canonical spelling

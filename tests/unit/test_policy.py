@@ -5,14 +5,19 @@ from dataclasses import replace
 
 import pytest
 
+from reputation.bookkeeping import EVIDENCE_OF, LEARNED, SEEING, SEEN, TRACKED
 from reputation.charges import Answer, Charge, Charging, Kind, Over
-from reputation.counters import EVIDENCE_OF, TRACKED
+from reputation.conditions import Moment
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
-from reputation.keys import EVIDENCE, Dimension, Entity, Key, Metric, Spelling, distinct, entities_of
+from reputation.facts import Lookup
+from reputation.inquiry import NOTHING, Inquiry
+from reputation.keys import EVIDENCE, Dimension, Entity, Key, Metric, distinct, entities_of
 from reputation.policy import Policy, member_of
-from reputation.rules import COSTS, KNOWN_AT, LEARNED, Accuracy, Mode, OnStoreFailure, Rule, parse_limit
+from reputation.rules import COSTS, Accuracy, Mode, OnStoreFailure, Rule, parse_limit
 from reputation.score import KINDS
+from reputation.spelling import Spelling
+from reputation.stages import KNOWN_AT
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason, Verdict
 from reputation.windows import MICROSECONDS, Limit, Window
@@ -27,7 +32,7 @@ def policy_of(*rules: Rule, tracked: frozenset[Dimension] = frozenset()) -> Poli
 
 
 def charges_for(policy: Policy, event: Event) -> tuple[Charge, ...]:
-    return policy.charges_for(event, entities_of(event, Spelling()))
+    return policy.charges_for(Moment(event, entities_of(event, Spelling()), 0.0))
 
 
 def answer(charges: tuple[Charge, ...], waits: dict[str, float], counts: dict[str, int] | None = None) -> Answer:
@@ -250,15 +255,6 @@ def test_an_interpolated_rule_has_a_key_of_its_own(accuracy: Accuracy) -> None:
         Accuracy.INTERPOLATED: (Kind.MOMENTS, Key(entity, Metric.MESSAGES, "sender-messages")),
     }[accuracy]
     assert rule().accuracy is Accuracy.STRICT
-
-
-def test_evidence_is_read_along_where_the_policy_says_so() -> None:
-    policy = Policy(tracked=frozenset(), evidence={Stage.MAIL: (Dimension.IP, Dimension.USER)})
-    [read] = charges_for(policy, mail())
-    assert (read.key, read.plan.kind, read.member) == (Key(Entity("ip", "192.0.2.1"), EVIDENCE), Kind.EVIDENCE, "")
-    assert charges_for(policy, connect()) == ()
-    verdict = verdict_of(policy, mail(), {})
-    assert (verdict.action, verdict.reason) == (Action.ACCEPT, Reason.NO_RULE)
 
 
 def test_different_values_are_estimated_of_who_is_tracked() -> None:
@@ -536,3 +532,116 @@ def test_a_rule_is_found_by_its_name() -> None:
     assert policy.rule("known").stage is Stage.MAIL
     with pytest.raises(KeyError):
         policy.rule("unknown")
+
+
+# --- rules without limits
+
+
+def about(when: str, *, name: str = "odd", action: Action = Action.REJECT, **more: object) -> Rule:
+    return rule(name, None, key=(), count="", limits=(), when=when, action=action, **more)
+
+
+def test_a_rule_without_limits_counts_nothing_and_says_what_it_thinks() -> None:
+    policy = policy_of(about('sender_domain == "odd.example"'), about("!tls", name="shy", mode=Mode.SHADOW))
+    events: tuple[Event, ...] = (mail(), mail("x@odd.example"), connect())
+    said = []
+    for event in events:
+        opinions = policy.opinions_on(Moment(event, entities_of(event, Spelling()), 0.0))
+        said.append([(opinion.name, opinion.mode) for opinion in opinions])
+        assert charges_for(policy, event) == ()
+    assert said == [[("shy", Mode.SHADOW)], [("odd", Mode.ENFORCE), ("shy", Mode.SHADOW)], []]
+
+
+def test_whoever_is_exempt_meets_neither_limits_nor_opinions() -> None:
+    policy = policy_of(about("!tls"), rule())
+    moment = Moment(mail(), entities_of(mail(), Spelling()), 0.0)
+    assert policy.exempt.opinions_on(moment) == ()
+    assert policy.exempt.charges_for(moment) == ()
+    assert not any(policy.exempt.inquiries.values()) and not any(policy.exempt.lookups.values())
+
+
+def test_a_rule_without_limits_needs_a_condition() -> None:
+    with pytest.raises(ConfigError, match="limits: a rule needs key, count and limits, or a condition"):
+        about("")
+
+
+def test_explaining_asks_nothing_for_rules_without_limits() -> None:
+    assert policy_of(about("!tls")).charges_to_explain(ALICE) == ()
+
+
+# --- what has to be found out
+
+
+def test_a_stage_wants_what_its_own_rules_want() -> None:
+    bad = "reputation.sender.score > 0.9"
+    policy = policy_of(
+        about(f'{bad} && spf == "fail"'),
+        about("last_1h.ip.spam > 3", name="b", mode=Mode.SHADOW),
+        rule("names", connect(), key=(Dimension.RDNS_DOMAIN,), count=Metric.CONNECTIONS),
+        rule("limited", rcpt("b@example.net"), count=Metric.RECIPIENTS, when="first_time && age.ip < 1.0"),
+        rule("adaptive", data(), key=(Dimension.USER,), adaptive=2.0),
+    )
+    assert policy.inquiries == {
+        Stage.CONNECT: NOTHING,
+        Stage.HELO: NOTHING,
+        Stage.AUTH: NOTHING,
+        Stage.MAIL: Inquiry(scores=frozenset({"sender"}), counts=frozenset({("last_1h", "ip", "spam")})),
+        Stage.RCPT: Inquiry(ages=frozenset({"ip"}), first_time=True),
+        Stage.DATA: Inquiry(scores=frozenset({"user"})),
+        Stage.DISCONNECT: NOTHING,
+    }
+    assert {stage: set(wanted) for stage, wanted in policy.lookups.items() if wanted} == {
+        Stage.MAIL: {Lookup.SPF},
+        Stage.CONNECT: {Lookup.IPREV},
+    }
+    assert policy.adaptive == {"adaptive": 2.0}
+
+
+def test_contacts_of_users_are_remembered_and_of_nobody_else() -> None:
+    policy = policy_of(tracked=frozenset({Dimension.USER}))
+    event = rcpt("bob@example.net")
+    written = replace(event, session=replace(event.session, user="alice"))
+    contacts = [charge for charge in charges_for(policy, written) if charge.key.metric == SEEN]
+    assert [(str(charge.key.entity), charge.plan) for charge in contacts] == [
+        ("sender+recipient:alice@example.com,bob@example.net", SEEING),
+    ]
+    assert charges_for(policy, event) == ()
+    assert charges_for(policy_of(), written) == ()
+    assert [charge.key for charge in policy.exempt.charges_for(_moment(written))] == [
+        charge.key for charge in charges_for(policy, written)
+    ]
+
+
+def _moment(event: Event) -> Moment:
+    return Moment(event, entities_of(event, Spelling()), 0.0)
+
+
+def test_what_the_site_keeps_has_a_kind_for_each_purpose() -> None:
+    assert (SEEING.kind, SEEING.meters[0].charging) == (Kind.SEEN, Charging.ACCEPTED)
+
+
+# --- the class of service
+
+
+def test_the_class_of_service_is_that_of_the_first_rule_that_names_one() -> None:
+    """In the order of the rules, whatever they count."""
+    policy = policy_of(
+        rule("none", action=Action.TAG),
+        rule("pair", key=(Dimension.SENDER, Dimension.IP), action=Action.TAG, service="dirty"),
+        rule("plain", action=Action.TAG, service="bulk", limits=("9/1h",)),
+    )
+    over = {"none": 1.0, "pair": 1.0, "plain": 1.0}
+    verdict = verdict_of(policy, mail(), over)
+    assert (verdict.service, verdict.rule) == ("dirty", "none")
+    assert verdict.tags == verdict.fired == ("none", "pair", "plain")
+    assert verdict_of(policy, mail(), {"plain": 1.0}).service == "bulk"
+    assert verdict_of(policy, mail(), {}).service == ""
+
+
+def test_a_rule_that_accepts_what_is_over_puts_it_in_its_class() -> None:
+    policy = policy_of(rule("bulk", action=Action.ACCEPT, service="bulk"))
+    verdict = verdict_of(policy, mail(), {"bulk": 1.0})
+    assert (verdict.action, verdict.reason, verdict.rule, verdict.service) == (
+        *(Action.ACCEPT, Reason.OVER_LIMIT, "bulk", "bulk"),
+    )
+    assert len(verdict.receipt) == 1, "it is accepted, and counts"

@@ -20,8 +20,9 @@ from reputation.entries import (
 )
 from reputation.errors import ConfigError
 from reputation.events import ClientAddress, Stage
-from reputation.keys import Dimension, Entities, Entity, network_id, parse_entity
+from reputation.keys import Dimension, Entities, Entity, parse_entity
 from reputation.register import UNKNOWN, Register, Standing
+from reputation.spelling import network_id
 from reputation.verdict import Action, Reason, Verdict
 from reputation.windows import Limit
 from tests.entries_for_tests import RULE, SPELLING, ban, listing, networks, override, target

@@ -11,6 +11,7 @@ import pytest
 
 from reputation import registrar as module
 from reputation.clock import ManualClock
+from reputation.config import ListSettings
 from reputation.contracts import Texts
 from reputation.entries import DEFAULT_NEVER_BAN, Entry, Override, Target, entry_of, to_json
 from reputation.errors import ConfigError, StoreMisuse, StoreUnavailable
@@ -20,7 +21,7 @@ from reputation.policy import Policy
 from reputation.registrar import MANY, Registrar
 from reputation.store.memory import MemoryStore
 from tests.builders import rule
-from tests.entries_for_tests import ban, listing, override, target
+from tests.entries_for_tests import SPELLING, ban, listing, override, target
 
 CLIENT = ip_address("192.0.2.7")
 STORE_SECONDS = 5_000.0
@@ -395,3 +396,74 @@ async def test_a_register_of_another_kind_of_entries_is_kept_too(one: Fixture) -
     }
     text = (await one.store.entries(0)).texts["list|allow|ip:192.0.2.7"]
     assert json.loads(text)["author"] == "eve"
+
+
+# Over lists
+
+
+def listed(fixture: Fixture, *values: str) -> None:
+    settings = [ListSettings.model_validate({"name": "vip", "of": "ip", "values": list(values)})] if values else []
+    fixture.keeper.lists.use(settings, SPELLING)
+
+
+async def test_lists_lie_under_the_register_from_the_start_and_change_with_the_settings(one: Fixture) -> None:
+    await one.keeper.put(ban("ip:192.0.2.7"))
+    listed(one, "192.0.2.0/24")
+    await one.keeper.start()
+    async with running(one):
+        assert one.banned
+        assert {entry.id for entry in one.keeper.register.about(Entity("ip", "192.0.2.7"), STORE_SECONDS)} == {
+            "ban|ip:192.0.2.7",
+            "list|vip|ip:192.0.2.0/24",
+        }
+        await one.keeper.lift("ban|ip:192.0.2.7", author="bob", reason="over")
+        listed(one, "192.0.2.7")
+        await until(lambda: [entry.id for entry in about(one)] == ["list|vip|ip:192.0.2.7"])
+        assert len(one.keeper.register) == one.sample("reputon_register_entries") == 0
+
+
+def about(one: Fixture) -> tuple[Entry, ...]:
+    return one.keeper.register.about(Entity("ip", "192.0.2.7"), STORE_SECONDS)
+
+
+async def test_what_stands_on_a_list_is_not_lifted(one: Fixture) -> None:
+    listed(one, "192.0.2.7")
+    await one.keeper.start()
+    assert not await one.keeper.lift("list|vip|ip:192.0.2.7", author="bob", reason="over")
+    mine = listing("vip", "ip:192.0.2.7")
+    await one.keeper.put(mine)
+    assert about(one) == (mine,)
+    assert await one.keeper.lift(mine.id, author="bob", reason="over")
+    assert [(entry.id, entry.author) for entry in about(one)] == [(mine.id, "configuration")]
+
+
+async def test_lists_that_change_while_many_entries_are_read_are_not_lost(
+    one: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that reads has begun with the lists of before."""
+    for number in range(MANY + 1):
+        entry = ban(f"user:u{number}")
+        await one.store.enter(entry.id, to_json(entry), expires_us=None, line="{}")
+    listed(one, "192.0.2.7")
+
+    async def meanwhile(work: Callable[..., object], *arguments: object) -> object:
+        result = work(*arguments)
+        await one.keeper.lists.start()
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "to_thread", meanwhile)
+        patched.setattr("reputation.list_keeper._in_thread", at_once)
+        await one.keeper.refresh()
+    assert len(one.keeper.register) == MANY + 1
+    assert [entry.id for entry in about(one)] == ["list|vip|ip:192.0.2.7"]
+
+
+async def at_once(_: object, work: Callable[..., object], *arguments: object) -> object:
+    return work(*arguments)
+
+
+async def test_a_process_does_not_start_with_a_list_that_cannot_be_read(one: Fixture) -> None:
+    listed(one, "192.0.2.300")
+    with pytest.raises(ConfigError, match=r'\[\[list\]\] "vip" values, item 1: "192.0.2.300" is no network'):
+        await one.keeper.start()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smtp_frontend.next_hop import NextHop, open_next_hop
-from tests.smtp.next_hops_for_tests import Message, ScriptedHop
+from smtp_frontend.rehearsal.next_hop import Message, ScriptedHop
 
 HOSTNAME = "mx.example.net"
 PATIENT_SECONDS = 5.0

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_frontend.next_hop.content import MAX_PATH_OCTETS, BareLineEnding, is_path, stuffed, whole_lines
-from tests.smtp.next_hops_for_tests import unstuffed
+from smtp_frontend.rehearsal.next_hop import unstuffed
 
 LINES = st.lists(
     st.sampled_from([b"", b".", b"..", b"...", b".a", b"a.", b"text", b"\x00\xff"]) | st.binary(max_size=8)

@@ -3,9 +3,9 @@
 import pytest
 
 from smtp_frontend.next_hop import MailOptions
+from smtp_frontend.rehearsal.next_hop import BUSY, CLOSE, RESET, UNKNOWN, Action, ScriptedHop, Session, Single
 from smtp_frontend.reply import Reply
 from tests.smtp.next_hop.conftest import open_patiently
-from tests.smtp.next_hops_for_tests import BUSY, CLOSE, RESET, UNKNOWN, Action, ScriptedHop, Session, Single
 
 ALICE, BOB = "alice@example.org", "bob@example.com"
 HELLO = b"Subject: hello\r\n\r\nhello\r\n"

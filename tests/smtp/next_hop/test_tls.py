@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from smtp_frontend.rehearsal.next_hop import CLOSE, Action, ScriptedHop
 from smtp_frontend.reply import Reply
 from tests.smtp.next_hop.conftest import open_patiently
-from tests.smtp.next_hops_for_tests import CLOSE, Action, ScriptedHop
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="not installed: apt-get install -y openssl")
 

@@ -13,9 +13,9 @@ from smtp_frontend.next_hop import Connection
 from smtp_frontend.next_hop.replies import BROKEN
 from smtp_frontend.next_hop.smtp import SmtpConnection
 from smtp_frontend.next_hop.wire import MAX_LINE_OCTETS
+from smtp_frontend.rehearsal.next_hop import CLOSE, HANG, RESET, STALL, Action, Endless, ScriptedHop
 from smtp_frontend.reply import MAX_LINES, Reply
 from tests.smtp.next_hop.conftest import HASTY_SECONDS, PATIENT_SECONDS, open_hastily, open_patiently
-from tests.smtp.next_hops_for_tests import CLOSE, HANG, RESET, STALL, Action, Endless, ScriptedHop
 
 ALICE, BOB = "alice@example.org", "bob@example.com"
 HELLO = b"Subject: hello\r\n\r\nhello\r\n"

@@ -1,15 +1,21 @@
 """The grammar of commands: what is read, what is refused, and with which code."""
 
+from ipaddress import ip_address
+
 import pytest
 
 from smtp_frontend.commands import (
     MAX_DOMAIN,
     MAX_LOCAL_PART,
+    MAX_LOGIN,
+    XCLIENT_ATTRIBUTES,
     CommandError,
     MailCommand,
+    XclientCommand,
     parse_helo,
     parse_mail,
     parse_rcpt,
+    parse_xclient,
     split,
 )
 
@@ -208,3 +214,82 @@ def test_a_non_ascii_address_needs_smtputf8(address: str) -> None:
 def test_octets_that_are_no_utf_8_are_no_address() -> None:
     with pytest.raises(CommandError, match="not UTF-8"):
         parse_mail(b"FROM:<\xe4nne@example.com> SMTPUTF8")
+
+
+# XCLIENT
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("ADDR=192.0.2.7", XclientCommand(names_client=True, client=ip_address("192.0.2.7"))),
+        ("addr=IPV6:2001:db8::7", XclientCommand(names_client=True, client=ip_address("2001:db8::7"))),
+        ("ADDR=ipv6:2001:DB8::7", XclientCommand(names_client=True, client=ip_address("2001:db8::7"))),
+        ("ADDR=[unavailable]", XclientCommand(names_client=True)),
+        ("LOGIN=alice", XclientCommand(user="alice")),
+        ("LOGIN=al+2Bice+40example.com", XclientCommand(user="al+ice@example.com")),
+        ("LOGIN=+C3+A4nne", XclientCommand(user="änne")),
+        ("LOGIN=[TEMPUNAVAIL] HELO=[UNAVAILABLE]", XclientCommand(user="", helo="")),
+        ("LOGIN=a+3Db", XclientCommand(user="a=b")),
+        ("HELO=client.example.com", XclientCommand(helo="client.example.com")),
+        ("HELO=[192.0.2.7]", XclientCommand(helo="[192.0.2.7]")),
+        (
+            "NAME=c.example.com ADDR=192.0.2.7  PORT=1 PROTO=esmtp HELO=x LOGIN=a DESTADDR=IPV6:::1 DESTPORT=65535",
+            XclientCommand(names_client=True, client=ip_address("192.0.2.7"), helo="x", user="a"),
+        ),
+        ("NAME=[TEMPUNAVAIL] PORT=[UNAVAILABLE] PROTO=SMTP DESTADDR=[UNAVAILABLE]", XclientCommand()),
+        (f"LOGIN={'x' * MAX_LOGIN}", XclientCommand(user="x" * MAX_LOGIN)),
+    ],
+)
+def test_what_a_proxy_says_of_its_client(text: str, command: XclientCommand) -> None:
+    assert parse_xclient(text.encode()) == command
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ADDR",
+        "ADDR=",
+        "=192.0.2.7",
+        "NOSUCH=x",
+        "ADDR=192.0.2.7 ADDR=192.0.2.8",
+        "ADDR=192.0.2.7 addr=192.0.2.7",
+        "ADDR=192.0.2.300",
+        "ADDR=[192.0.2.7]",
+        "ADDR=192.0.2.0/24",
+        "ADDR=2001:db8::7",
+        "ADDR=IPV6:192.0.2.7",
+        "ADDR=IPV6:fe80::1%eth0",
+        "ADDR=IPV6:fe80::1%25+20x",
+        "ADDR=localhost",
+        "LOGIN=a=b",
+        "LOGIN=a+",
+        "LOGIN=a+2b",
+        "LOGIN=+4",
+        "LOGIN=\xe4",
+        "LOGIN=+FF",
+        "LOGIN=+EF+BF+BD",
+        f"LOGIN={'x' * (MAX_LOGIN + 1)}",
+        "HELO=a+20b",
+        "NAME=a+3Cb",
+        f"NAME={'x' * 256}",
+        "PROTO=LMTP",
+        "PORT=65536",
+        "PORT=-1",
+        "PORT=٣",
+        "DESTPORT=x",
+        "DESTADDR=x",
+    ],
+)
+def test_what_a_proxy_must_not_say(text: str) -> None:
+    with pytest.raises(CommandError) as error:
+        parse_xclient(text.encode())
+    assert (error.value.reply.code, error.value.reply.enhanced) == (501, "5.5.4")
+
+
+@pytest.mark.parametrize("attribute", sorted(XCLIENT_ATTRIBUTES))
+@pytest.mark.parametrize("code", ["+00", "+0D+0A", "+0A", "+09", "+1B", "+7F", "+C2+85", "+E2+80+A8", "+E2+80+AE"])
+def test_no_value_of_a_proxy_begins_a_line_of_its_own(attribute: str, code: str) -> None:
+    with pytest.raises(CommandError, match="not xtext"):
+        parse_xclient(f"{attribute}=a{code}b".encode())

@@ -5,12 +5,24 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from reputation.events import Session
 from reputation.keys import Entity, Metric
 from reputation.verdict import Action, Finding, Reason, Verdict
 from reputation.windows import Limit, Reading, Window
-from smtp_frontend.headers import MAX_HOPS, MAX_SUBJECT_LENGTH, Split, ascii_only, received, split, verdict_field
+from smtp_frontend.headers import (
+    MAX_FIELDS,
+    MAX_HOPS,
+    MAX_NAME_LENGTH,
+    MAX_TEXT_LENGTH,
+    Split,
+    ascii_only,
+    received,
+    split,
+    verdict_field,
+)
 
 AT = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 MAX_LINE = 998
@@ -66,11 +78,82 @@ def test_a_first_line_that_would_continue_our_field_is_body(first: bytes) -> Non
     ],
 )
 def test_the_subject_is_the_first_one_decoded(fields: bytes, subject: str) -> None:
-    assert split(fields + b"\r\nSubject: in the body\r\n").subject == subject
+    assert split(fields + b"\r\nSubject: in the body\r\n").texts().get("subject", "") == subject
 
 
-def test_a_subject_is_bounded() -> None:
-    assert len(split(b"Subject: " + b"x" * 10_000 + b"\r\n").subject) == MAX_SUBJECT_LENGTH
+def test_a_text_is_bounded() -> None:
+    texts = split(b"Subject: " + b"x" * 10_000 + b"\r\nTo: " + b"=?utf-8?q?y?= " * 1_000 + b"\r\n").texts()
+    assert len(texts["subject"]) == MAX_TEXT_LENGTH
+    assert len(texts["to"]) <= MAX_TEXT_LENGTH
+
+
+def texts_of(fields: bytes) -> dict[str, str]:
+    return dict(Split(fields=fields, rest=b"").texts())
+
+
+@pytest.mark.parametrize(
+    ("fields", "texts"),
+    [
+        (b"From: a\r\nTO: b\r\nList-Id : <c>\r\n", {"from": "a", "to": "b", "list-id": "<c>"}),
+        (b"To: first\r\nto: second\r\n", {"to": "first"}),
+        (b"A:\r\n\tb\r\n\r\n", {"a": "b"}),
+        (b"A: =?utf-8?q?=C3=A4?=\r\nB: \xe4\r\n", {"a": "ä", "b": "\udce4"}),
+        (b"A: b: c\r\n", {"a": "b: c"}),
+        # Not a field, and no end of the fields either.
+        (b"no field\r\nA: 1\r\n", {"a": "1"}),
+        (b": nameless\r\nA: 1\r\n", {"a": "1"}),
+        (b"sp ace: x\r\n" + "ä: x\r\n".encode() + b"A: 1\r\n", {"a": "1"}),
+        # A name begins behind CRLF and nowhere else.
+        (b"A: 1\r\n B: folded\r\n", {"a": "1 B: folded"}),
+        (b"A: 1\nB: 2\rC: 3\r\n", {"a": "1 B: 2 C: 3"}),
+        (b"A\r: 1\r\nB\0: 2\r\n\nC: 3\r\n", {}),
+        (b"x" * MAX_NAME_LENGTH + b": 1\r\n" + b"y" * (MAX_NAME_LENGTH + 1) + b": 2\r\n", {"x" * MAX_NAME_LENGTH: "1"}),
+        (b"", {}),
+    ],
+)
+def test_the_fields_of_a_header(fields: bytes, texts: dict[str, str]) -> None:
+    assert texts_of(fields) == texts
+
+
+def test_of_very_many_fields_the_subject_is_found_and_no_other() -> None:
+    many = b"X: y\r\n" * MAX_FIELDS
+    assert texts_of(many + b"Subject: late\r\nTo: late\r\n") == {"x": "y", "subject": "late"}
+    assert texts_of(many[6:] + b"To: in time\r\nFrom: late\r\n") == {"x": "y", "to": "in time"}
+
+
+def test_a_text_is_the_same_however_often_it_is_asked_for() -> None:
+    texts = Split(fields=b"A: =?utf-8?q?b?=\r\n", rest=b"").texts()
+    assert (texts["a"], texts["a"], len(texts), "a" in texts, "b" in texts) == ("b", "b", 1, True, False)
+    assert texts == {"a": "b"}
+    with pytest.raises(KeyError):
+        texts["b"]
+
+
+WORDS = [
+    b"=?",
+    b"?=",
+    b"utf-8",
+    b"punycode",
+    b"idna",
+    b"?q?",
+    b"?b?",
+    b"==",
+    b"=FF",
+    b"\xff",
+    b":",
+    b" ",
+    b"A",
+    b"\r\n",
+]
+
+
+@given(st.lists(st.sampled_from(WORDS) | st.binary(max_size=4), max_size=30).map(b"".join))
+@example(b"A: =?idna?q?xn--?=\r\n")
+@example(b"A: =?utf-16?b?AA==?=\r\n")
+@example(b"A: =?rot13?q?a?=\r\n")
+@example(b"A: =?\0?q?a?=\r\n")
+def test_no_header_is_too_strange_to_be_read(fields: bytes) -> None:
+    assert all(len(text) <= MAX_TEXT_LENGTH for text in texts_of(b"A: " + fields).values())
 
 
 def test_hops_are_the_received_fields_of_the_header() -> None:
@@ -155,6 +238,11 @@ def test_the_verdict_field_without_a_rule() -> None:
     assert field == b"X-Reputon: accept\r\n\treason=no-rule\r\n\tid=s.1\r\n"
 
 
+def test_the_verdict_field_has_the_class_of_service_even_where_nothing_was_counted() -> None:
+    field = verdict_field(Verdict(action=Action.ACCEPT, reason=Reason.NO_RULE), ("a",), "s.1", "dirty")
+    assert field == b"X-Reputon: accept\r\n\treason=no-rule\r\n\ttags=a\r\n\tservice=dirty\r\n\tid=s.1\r\n"
+
+
 @pytest.mark.parametrize("id", ["😀" * 200, "ä\r\nX-Forged: yes", "x" * 200, "\ud800"])
 def test_the_verdict_field_is_one_field_of_short_ascii_lines_whatever_the_entity(id: str) -> None:
     field = verdict_field(verdict(Entity("sender", id)), (), "s.1")
@@ -171,5 +259,28 @@ def test_ascii_only(text: str, ascii: str) -> None:
 
 def test_what_is_read_of_a_huge_header_is_bounded() -> None:
     words = Split(fields=b"Subject:" + b" x" * 500_000 + b"\r\n", rest=b"")
-    assert words.subject == "x " * (MAX_SUBJECT_LENGTH // 2)
+    assert words.texts()["subject"] == "x " * (MAX_TEXT_LENGTH // 2)
     assert Split(fields=b"Received: x\r\n" * 50_000, rest=b"").hops == MAX_HOPS
+
+
+@pytest.mark.parametrize(
+    ("field", "author"),
+    [
+        (b"alice@example.com", "alice@example.com"),
+        (b"Alice <Alice+news@Mail.Example.COM>", "Alice+news@Mail.Example.COM"),
+        (b'"Doe, John" <john@example.com>', "john@example.com"),
+        (b"=?utf-8?q?Doe=2C_John?= <john@example.com>", "john@example.com"),
+        (b"=?utf-8?q?boss=40bank.example=2C?= <eve@example.com>", "eve@example.com"),
+        (b'"eve@evil.example" <alice@example.com>', "alice@example.com"),
+        (b"alice@example.com (Alice)", "alice@example.com"),
+        (b"Alice\r\n <alice@example.com>", "alice@example.com"),
+        (b"nobody", ""),
+        (b"Undisclosed <>", ""),
+        (b"(" * 900 + b"<alice@example.com>", ""),
+        (b"", ""),
+    ],
+)
+def test_the_author_is_the_first_address_before_anything_is_decoded(field: bytes, author: str) -> None:
+    texts = split(b"From: " + field + b"\r\n\r\n").texts()
+    assert texts.get("from") is not None
+    assert texts.author == author

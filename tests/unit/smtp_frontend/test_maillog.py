@@ -84,6 +84,13 @@ def test_a_rule_in_shadow_is_told_at_every_stage(caplog: pytest.LogCaptureFixtur
     assert logged(caplog, event, verdict).levelno == logging.INFO
 
 
+@pytest.mark.parametrize("event", [connect(), helo("client.example.com"), mail()])
+def test_a_class_of_service_is_told_at_every_stage(caplog: pytest.LogCaptureFixture, event: Event) -> None:
+    record = logged(caplog, event, Verdict(action=Action.ACCEPT, reason=Reason.NO_RULE, tags=("a",), service="dirty"))
+    assert record.levelno == logging.INFO
+    assert "tags=a service=dirty" in record.getMessage()
+
+
 def test_a_message_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="reputon.maillog"):
         maillog.message(result="delivered", id="s.1", discarded="", reply="250-2.0.0 a\r\n250 2.0.0 b")

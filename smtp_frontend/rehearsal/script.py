@@ -2,7 +2,7 @@ r"""How an SMTP dialogue is written down. Pure: text in, scenes out.
 
 # What a mail operator learns from it.            a comment, anywhere
 [[rule]]                                          the configuration (TOML), and [hop], what the next hop does:
-name = "sender-rate"                                lmtp, extensions, script (see tests.smtp.next_hops_for_tests)
+name = "sender-rate"                                lmtp, extensions, script (see `next_hop`)
 ...
 ---
 S: 220 mx.example.net *                           a line of the server's answer; * is any text
@@ -21,12 +21,14 @@ L: verdict stage=mail action=accept *             the log has this line; L*1 exa
 mode = "shadow"                                   every rule
 ---
 ...
+
+A script without a configuration is about the one that it is played with.
 """
 
 import ast
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,14 +36,25 @@ DIRECTIONS = {
     "connect": "connect from 127.0.0.2: hang up, and connect once more, from that address",
     "hello": "be greeted, and say HELO",
     "deliver": "deliver SENDER RECIPIENT: a whole message, which is taken",
+    "visit": "hang up, connect once more from the same address, and hear the greeting, whatever it says",
+    "others": "others 5: so many other clients connect from the same address and stay until this one hangs up",
+    "N times": "50 times deliver s{n}@example.com bob@example.net: a direction again and again, {n} being 1, 2, 3",
     "tls": "the TLS handshake, after STARTTLS was answered",
     "later": "later 60: so many seconds go by",
     "ban": "ban ip:192.0.2.7 reject: an operator bans whom he names, from now on",
     "list": "list allow ip:192.0.2.7: an operator puts somebody on a list",
     "lift": "lift ban|ip:192.0.2.7: he takes that back",
+    "release": "release user:alice: he lets go of somebody whom a rule holds",
     "store": "store down, store up: the counters cannot be asked, and can again",
+    "client": "client 192.0.2.7, client 192.0.2.7 as alice: hang up, and connect as if from there (XCLIENT)",
+    "user": "user alice: the same as somebody who has logged in, from the address that was named last, if any was",
+    "known": "known [192.0.2.7] asn=64500 country=DE spf=fail: what look-ups find from now on (of that client)",
+    "outcome": "outcome spam: somebody reports the last message that was taken, as spam, ham, ...",
     "hang up": "the client is gone",
 }
+
+HOP = frozenset({"lmtp", "extensions", "script"})
+"""What can be said of the next hop."""
 
 CLOSED = "<closed>"
 
@@ -84,6 +97,16 @@ class Scene:
     hop: dict[str, Any]
     steps: tuple[Step, ...]
 
+    @property
+    def speaks_for_others(self) -> bool:
+        """Whether clients are played that connect from elsewhere, or have logged in."""
+        return any(step.kind == "!" and _once(step.text).split()[0] in {"client", "user"} for step in self.steps)
+
+
+def _once(direction: str) -> str:
+    """A direction without how often it is to be followed."""
+    return re.sub(r"^\d+ times ", "", direction)
+
 
 def matches(pattern: str, text: str) -> bool:
     """Whether `text` is what `pattern` says, where * is any text.
@@ -94,8 +117,8 @@ def matches(pattern: str, text: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
 
 
-def parse(text: str) -> tuple[Scene, ...]:
-    """The scenes of a script; raises `ScriptError`."""
+def parse(text: str, given: Mapping[str, Any] | None = None) -> tuple[Scene, ...]:
+    """The scenes of a script; raises `ScriptError`. One without a configuration gets the `given` one."""
     scenes: list[Scene] = []
     first: dict[str, Any] = {}
     for title, header, numbered in _scenes(text):
@@ -103,9 +126,14 @@ def parse(text: str) -> tuple[Scene, ...]:
             tables = tomllib.loads(header)
         except tomllib.TOMLDecodeError as error:
             raise ScriptError(f"configuration of scene {len(scenes) + 1}: {error}") from None
-        tables = tables if not scenes else _changed(first, tables)
+        if scenes:
+            tables = _changed(first, tables)
+        elif tables.keys() <= {"hop"}:
+            tables = {**(given or {}), **tables}
         first = first or tables
         hop = tables.get("hop", {})
+        if unknown := sorted(hop.keys() - HOP):
+            raise ScriptError(f"scene {len(scenes) + 1}: [hop] {unknown[0]}: known are {', '.join(sorted(HOP))}")
         own = {name: table for name, table in tables.items() if name not in {"hop", "every_rule"}}
         scenes.append(Scene(title=title, tables=own, hop=hop, steps=tuple(_steps(numbered))))
     return tuple(scenes)
@@ -143,7 +171,7 @@ def _steps(numbered: Sequence[tuple[int, str]]) -> Iterator[Step]:
         if match is None:
             raise ScriptError(f"line {number} is no step: {line}")
         if (direction := match["direction"]) is not None:
-            if not direction.startswith(tuple(DIRECTIONS)):
+            if not _once(direction).startswith(tuple(DIRECTIONS)):
                 raise ScriptError(f"line {number}: unknown stage direction: {line}; known: {', '.join(DIRECTIONS)}")
             yield Step(line=number, kind="!", text=direction)
             continue

@@ -1,4 +1,4 @@
-"""A real SMTP or LMTP server for tests, that does what a script says.
+"""A real SMTP or LMTP server that does what a script says.
 
     async with ScriptedHop({"RCPT": "450 4.2.1 Later", "dave@example.com": CLOSE}) as hop:
         next_hop = open_next_hop(hop.url, hostname="mx.example.net", timeout_seconds=5)
@@ -32,6 +32,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
+from smtp_frontend.rehearsal.expectations import Surprise
+
 UNKNOWN = "unknown@example.com"
 BUSY = "busy@example.com"
 
@@ -52,6 +54,8 @@ CLOSE, RESET, HANG, STALL = Do.CLOSE, Do.RESET, Do.HANG, Do.STALL
 
 @dataclass(frozen=True)
 class Endless:
+    """Octets that never end."""
+
     octets: bytes
 
 
@@ -290,7 +294,8 @@ class ScriptedHop:
         for task in self._tasks:
             task.cancel()
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results), results
+        if failed := [each for each in results if each and not isinstance(each, asyncio.CancelledError)]:
+            raise Surprise(f"the next hop: {failed}")
         await self._server.wait_closed()
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -313,6 +318,6 @@ def unstuffed(content: bytes) -> bytes:
     b'.a\\r\\n'
     """
     lines = content.split(b"\r\n")
-    assert lines[-2:] == [b".", b""], "no final dot"
-    assert b"." not in lines[:-2], "a final dot in the middle"
+    if lines[-2:] != [b".", b""] or b"." in lines[:-2]:
+        raise Surprise("no final dot, or one in the middle")
     return b"".join(line.removeprefix(b".") + b"\r\n" for line in lines[:-2])

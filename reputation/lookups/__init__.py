@@ -1,0 +1,1 @@
+"""Facts from outside the store: the DNS, and whose network an address is in."""

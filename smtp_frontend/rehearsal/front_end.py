@@ -1,0 +1,151 @@
+"""The SMTP front end in this process on a free port of loopback.
+
+    async with ScriptedHop() as hop, front_end(settings, next_hop=hop.url) as mx:
+        async with mx.client() as client:
+            await client.greeting()
+            ...
+
+The engine is real. Its store is a `HandStore`: a real one underneath, whose clock is moved by hand and that can be
+taken away; the engine's own clock moves with it. With `instant=True` nobody sleeps: a delay moves the store's clock,
+and limits behave as if it had passed. Look-ups find what they are told to (`lookups`), and never ask anybody.
+
+No wait is without an end: what does not come within `expectations.PATIENCE_SECONDS` is a failure.
+"""
+
+import asyncio
+import socket
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from reputation.assemble import policy_of
+from reputation.config import Settings, SmtpSettings
+from reputation.contracts import Store
+from reputation.engine import Engine
+from reputation.events import Data, Event
+from reputation.keys import Metric, parse_entity
+from reputation.store.memory import MemoryStore
+from reputation.verdict import Verdict
+from smtp_frontend.next_hop import open_next_hop
+from smtp_frontend.next_hop.contract import NextHop
+from smtp_frontend.rehearsal import expectations
+from smtp_frontend.rehearsal.client import Client
+from smtp_frontend.rehearsal.hand import HandClock, HandStore, InstantSleepers
+from smtp_frontend.rehearsal.log import Log, captured_log
+from smtp_frontend.rehearsal.lookups import FixedLookups
+from smtp_frontend.server import Server, tls_context
+from smtp_frontend.session import Surroundings
+from smtp_frontend.sleepers import Sleepers
+
+HOSTNAME = "mx.example.net"
+
+
+class WitnessEngine(Engine):
+    """An engine that remembers the last message that it let through."""
+
+    last_message: Data | None = None
+
+    async def judge(self, event: Event) -> Verdict:
+        verdict = await super().judge(event)
+        if isinstance(event, Data) and not verdict.denied:
+            self.last_message = event
+        return verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontEnd:
+    """The front end, and what one wants to know of it."""
+
+    server: Server
+    engine: WitnessEngine
+    store: HandStore
+    lookups: FixedLookups
+    port: int
+    log: Log
+
+    @asynccontextmanager
+    async def client(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> AsyncIterator[Client]:
+        """A client that connects from a loopback address, for as long as the block runs."""
+        connection = socket.socket()
+        connection.setblocking(False)
+        connection.bind((source, 0))
+        if receive_buffer:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            async with asyncio.timeout(expectations.PATIENCE_SECONDS):
+                await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
+        except BaseException:
+            connection.close()
+            raise
+        client = Client(*await asyncio.open_connection(sock=connection))
+        try:
+            yield client
+        finally:
+            await client.hang_up()
+
+    async def counted(self, entity: str, metric: Metric = Metric.MESSAGES) -> int:
+        """How much of `metric` the store holds about `entity` now, rules apart."""
+        explanation = await self.engine.explain(parse_entity(entity, self.engine.spelling))
+        counts = [s.count for s in explanation.series if s.key.metric is metric and not s.scope]
+        return max(counts, default=0)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.engine.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def nobody_left(self) -> None:
+        """Wait until every session is over."""
+        await expectations.until(lambda: not self.server.sessions, "all sessions are over")
+
+
+@asynccontextmanager
+async def front_end(
+    config: str | Settings = "",
+    *,
+    next_hop: str | NextHop = "maildir:/nonexistent",
+    store: Store | None = None,
+    instant: bool = False,
+) -> AsyncIterator[FrontEnd]:
+    """The front end with `config` (TOML, or what was read from it) for as long as the block runs."""
+    settings = Settings.model_validate(tomllib.loads(config)) if isinstance(config, str) else config
+    hand_store, lookups = HandStore(store or MemoryStore()), FixedLookups()
+    engine = await _engine(settings, hand_store, lookups)
+    server = Server(_surroundings(settings.smtp, engine, next_hop, hand_store if instant else None))
+    with captured_log() as log:
+        (address,) = await server.listen()
+        port = int(address.rpartition(":")[2])
+        try:
+            yield FrontEnd(server=server, engine=engine, store=hand_store, lookups=lookups, port=port, log=log)
+        finally:
+            async with asyncio.timeout(settings.smtp.drain_seconds + expectations.PATIENCE_SECONDS):
+                await server.close()
+
+
+async def _engine(settings: Settings, store: HandStore, lookups: FixedLookups) -> WitnessEngine:
+    engine = WitnessEngine(
+        policy=policy_of(settings),
+        store=store,
+        spelling=settings.spelling(),
+        clock=HandClock(store),
+        lookups=lookups,
+        never_ban=settings.never_ban(),
+    )
+    engine.registrar.lists.use(settings.list_, engine.spelling)
+    await engine.registrar.lists.start()
+    return engine
+
+
+def _surroundings(
+    smtp: SmtpSettings, engine: Engine, next_hop: str | NextHop, instant: HandStore | None
+) -> Surroundings:
+    if isinstance(next_hop, str):
+        next_hop = open_next_hop(next_hop, hostname=HOSTNAME, timeout_seconds=smtp.next_hop_timeout_seconds)
+    sleepers = Sleepers(max_sleepers=smtp.max_sleepers, metrics=engine.metrics)
+    return Surroundings(
+        engine=engine,
+        next_hop=next_hop,
+        settings=smtp.model_copy(update={"listen": ("127.0.0.1:0",)}),
+        hostname=HOSTNAME,
+        sleepers=sleepers if instant is None else InstantSleepers(instant, engine.metrics),
+        tls=tls_context(smtp),
+    )

@@ -1,0 +1,39 @@
+"""What a message carries away from here: the two fields on its top, and the words of its log line. No I/O.
+
+Tags and the class of service are those of all that was decided about the message and whoever sent it, from the connect
+to the message itself. Of classes, the latest stage that names one decides: it knows what was known before, and more.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from reputation.verdict import Verdict
+from smtp_frontend import headers
+from smtp_frontend.transaction import Transaction
+from smtp_frontend.visitor import Visitor
+
+
+def verdicts_of(visitor: Visitor, transaction: Transaction) -> tuple[Verdict, ...]:
+    """All verdicts about a message, in the order of the stages."""
+    return (*visitor.verdicts.values(), *transaction.verdicts)
+
+
+def service_of(verdicts: Sequence[Verdict]) -> str:
+    """The class of service that the latest stage which names one has given; empty when none did."""
+    return next((verdict.service for verdict in reversed(verdicts) if verdict.service), "")
+
+
+def fields(visitor: Visitor, transaction: Transaction, *, hostname: str, id: str, at: datetime) -> list[bytes]:
+    """Received, and why the message was let through."""
+    verdicts = verdicts_of(visitor, transaction)
+    tags = tuple(tag for verdict in verdicts for tag in verdict.tags)
+    lone = transaction.recipients[0] if len(transaction.recipients) == 1 else ""
+    protocol = protocol_of(visitor, smtputf8=transaction.command.smtputf8)
+    received = headers.received(visitor.facts, hostname=hostname, protocol=protocol, id=id, recipient=lone, at=at)
+    return [received, headers.verdict_field(transaction.shown, tags, id, service_of(verdicts))]
+
+
+def protocol_of(visitor: Visitor, *, smtputf8: bool) -> str:
+    """How the message came. RFC 3848 and RFC 6531 section 4.3."""
+    name = "UTF8SMTP" if smtputf8 else "ESMTP" if visitor.esmtp else "SMTP"
+    return name + ("S" if visitor.facts.tls and visitor.esmtp else "")

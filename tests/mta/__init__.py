@@ -1,0 +1,1 @@
+"""Real mail servers on loopback, and what their logs tell `reputon replay`."""
