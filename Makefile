@@ -47,7 +47,7 @@ lock: ## write requirements.lock again from pyproject.toml (UPGRADE=--upgrade fo
 	    --all-extras --group dev $(UPGRADE) pyproject.toml --output-file requirements.lock
 
 bench: $(STAMP) ## run every benchmark at full size, which takes ten minutes
-	@set -e; for name in store judge profile memory accuracy peers growth reputation policy lookups; do \
+	@set -e; for name in store judge profile memory accuracy peers growth reputation policy replay lookups; do \
 	    $(BIN)/python -m benchmarks.$$name; echo; \
 	done
 

@@ -35,6 +35,8 @@ TARGETS: dict[str, dict[str, str | None]] = {
     "peers": {"ratio_to_limits": None, "ratio_to_throttled": None, "ratio_to_rspamd": None},
     "growth": {"worst_cost_ratio": "<= 1.2"},
     "policy": {"us_per_event": "<= 100"},
+    "replay": {"lines_read_per_second": ">= 50000", "events_judged_three_rules_per_second": ">= 10000"},
+    "lookups": {"us_remembered": None},
     "reputation": {"auc": ">= 0.955", "tpr_at_fpr_0_003": ">= 0.5"},
 }
 """Benchmark -> result -> target, of those results that the project has promised."""

@@ -110,7 +110,7 @@ def release(
 
 
 LogsArgument = Annotated[
-    list[Path], typer.Argument(metavar="LOG...", help="Logs of Postfix, Exim or reputon, packed or not; - for stdin.")
+    list[Path], typer.Argument(metavar="LOG", help="Logs of Postfix, Exim or reputon, packed or not; - for stdin.")
 ]
 YearOption = Annotated[
     int | None, typer.Option("--year", help="Year of the first line, where dates have none; else by the file's age.")

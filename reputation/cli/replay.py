@@ -169,13 +169,15 @@ def _time(report: Report, at_us: int) -> str:
 
 
 def _rules_table(report: Report) -> Table:
+    bad = any(tally.known_bad for tally in report.figures.rules.values())
     rows = table(
         "What the rules would have done",
-        *("rule", "judged", "hits", "messages", "false positives", "known bad", "first"),
+        *("rule", "hits", "messages", "false positives", *(("known bad",) if bad else ()), "first"),
     )
     for rule in report.policy.rules:
         tally = report.figures.rules[rule.name]
-        counts = (tally.judged, tally.total.hits, tally.messages, tally.false_positives, tally.known_bad)
+        known_bad = (tally.known_bad,) if bad else ()
+        counts = (tally.total.hits, tally.messages, tally.false_positives, *known_bad)
         first = _time(report, tally.total.first_us)
         style = "" if tally.total.hits else "dim"
         rows.add_row(rule.name, *(f"{count:,}" for count in counts), first, style=style)

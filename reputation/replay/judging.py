@@ -7,7 +7,7 @@ from reputation.charges import Answer, Charge
 from reputation.clock import Clock
 from reputation.engine import Engine
 from reputation.events import Event, Outcome, OutcomeKind
-from reputation.keys import Entities, Key, Metric, entities_of
+from reputation.keys import Dimension, Entities, Key, Metric, entities_of
 from reputation.policy import Policy
 from reputation.rules import LEASE
 from reputation.spelling import Spelling
@@ -51,8 +51,9 @@ class Judging:
     def __init__(self, policy: Policy, spelling: Spelling) -> None:
         self._clock = _LogClock()
         clock: Clock = self._clock
-        looks_at_counts = any(policy.inquiries.values())
-        self._policy = policy if looks_at_counts else replace(policy, tracked=frozenset())
+        looked_at = {name for inquiry in policy.inquiries.values() for _, name, _ in inquiry.counts}
+        # What is counted besides rules takes most of the time, and only conditions look at it.
+        self._policy = replace(policy, tracked=policy.tracked & frozenset(map(Dimension, looked_at)))
         self._engine = Engine(policy=self._policy, store=_LogStore(self._clock), spelling=spelling, clock=clock)
         self._has_leases = any(rule.count == Metric.CONCURRENT for rule in policy.rules)
 

@@ -13,7 +13,8 @@ A message is told of by many lines of several daemons. With the default settings
 The program's name may have further parts (``postfix/submission/smtpd``), queue ids may be short or long.
 
 Bugs: HELO names are in lines of refusals only, so they are not read. Of postscreen only refused recipients are. Mail
-that is put into the queue by a command of the machine itself (pickup) has no client and is no event.
+that is put into the queue by a command of the machine itself (pickup) has no client and is no event, nor is what a
+milter or a table discards.
 """
 
 import re
@@ -54,7 +55,6 @@ _EARLIER_CLIENT = re.compile(r", orig_client=[^\s\[]*\[([^\]\s]+)\]")
 _QUEUED = re.compile(r"from=<(.*)>, size=(\d+), nrcpt=(\d+) ")
 _WENT = re.compile(r"to=<(.*?)>, (?:orig_to=<(.*?)>, )?relay=.*, status=([\w-]+)(?= |$)")
 _REJECT = re.compile(r"(?:milter-)?reject: ([A-Z][A-Z-]*) from [^\s\[]*\[([^\]\s]+)\](?::\d+)?: (?:(\d{3})\b)? ?(.*)")
-_ENVELOPE = re.compile(r" from=<(.*?)>,?(?: to=<(.*?)>,?)? proto=")
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}\b")
 _LOGIN_FAILED = re.compile(r"warning: ([^\s\[]*\[[^\]\s]+\])(?::\d+)?: SASL \S+ authentication failed")
 _POSTSCREEN = re.compile(r"NOQUEUE: reject: RCPT from (\[\S+\]:\d+): ")
@@ -134,13 +134,29 @@ def _refused(rest: str, origin: Origin, place: str, id: str) -> Refused | None:
         raise UnreadableLine
     stage, client, code, text = match.groups()
     what = _TURNED.get(stage)
-    envelopes = _ENVELOPE.findall(text)
-    if what is None or not envelopes:
+    envelope = _envelope(text)
+    if what is None or envelope is None:
         return None
-    sender, recipient = envelopes[-1]  # what the reply says may look like an envelope, too, and stands before
+    sender, recipient = envelope
     if what is Turned.RECIPIENT and _is_unknown(code or "", text):
         what = Turned.UNKNOWN_RECIPIENT
     return Refused(origin.at_us, place, id, address_of(client), what, sender, recipient)
+
+
+def _envelope(text: str) -> tuple[str, str] | None:
+    """(sender, recipient) of ``...; from=<a> to=<b> proto=...``; the recipient is empty where there is none.
+
+    The last that there is, because what a reply says may look like an envelope, too. No pattern: what a client wrote
+    could make one try for minutes.
+    """
+    end = text.rfind(" proto=")
+    begin = text.rfind(" from=<", 0, end) if end >= 0 else -1
+    if begin < 0:
+        return None
+    sender, _, recipient = text[begin + 7 : end].rstrip(",").removesuffix(">").partition("> to=<")
+    if not recipient:  # postscreen has commas
+        sender, _, recipient = sender.partition(">, to=<")
+    return sender, recipient
 
 
 def _is_unknown(code: str, text: str) -> bool:
@@ -168,8 +184,8 @@ def _cleanup(text: str, origin: Origin) -> Refused | None:
     id, _, rest = text.partition(": ")
     if not rest.startswith(("reject: ", "milter-reject: ")):
         return None
-    envelope = _ENVELOPE.search(rest)
-    sender = envelope[1] if envelope else None
+    envelope = _envelope(rest)
+    sender = envelope[0] if envelope else None
     return Refused(origin.at_us, "", f"{origin.host} {_checked(id)}", None, Turned.MESSAGE, sender)
 
 

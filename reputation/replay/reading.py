@@ -37,8 +37,8 @@ from reputation.replay.postfix import DAEMONS
 from reputation.replay.records import Origin, Record, UnreadableLine
 
 STDIN = Path("-")
-MAX_LINE_BYTES = 16_384
-"""What is longer is no line of a mail log."""
+MAX_LINE_BYTES = 10_240
+"""What is longer is no line of a mail log: syslog and Exim stop at 8 kB."""
 EXAMPLES = 3
 EXAMPLE_LENGTH = 100
 HOPELESS_LINES = 10_000

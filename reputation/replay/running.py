@@ -9,7 +9,8 @@ without anybody's reputation. Rules that ask for such things are not judged but 
 counted besides rules is left out where no condition looks at it.
 
 Bugs: a throttled client is not made to wait, it counts as refused. `hold_seconds` bans nobody: the rule goes on
-refusing whoever is over its limit. Policies in Python are not asked.
+refusing whoever is over its limit. Limits that follow reputation stand as they are written. Policies in Python are not
+asked.
 """
 
 import re
@@ -80,7 +81,9 @@ class Replay:
         watched: Collection[Entity] = (),
     ) -> None:
         unjudged = {rule.name: reason for rule in policy.rules if (reason := unknowable(rule))}
-        rules = tuple(replace(rule, hold_seconds=0.0) for rule in policy.rules if rule.name not in unjudged)
+        rules = tuple(
+            replace(rule, hold_seconds=0.0, adaptive=1.0) for rule in policy.rules if rule.name not in unjudged
+        )
         tallies = {rule.name: Tally() for rule in policy.rules}
         self.figures = Figures(rules=tallies, unjudged=unjudged, watched={entity: Watched() for entity in watched})
         self._rules = rules

@@ -8,7 +8,7 @@ from random import Random
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reputation.assemble import settings_of
@@ -46,6 +46,7 @@ def peak(times: list[float], seconds: float) -> int:
     return max(sum(end - seconds < time <= end for time in times) for end in times)
 
 
+@settings(deadline=None)
 @given(
     gaps=st.lists(st.integers(0, 40), min_size=1, max_size=60),
     windows=st.lists(st.integers(1, 120), min_size=1, max_size=3, unique=True),
