@@ -21,6 +21,7 @@ from reputation.facts import NO_NETWORK, NOTHING_KNOWN, NOTHING_LOOKED_UP, Known
 from reputation.inquiry import Inquiry, base_of, charges_of, known_of
 from reputation.keys import Entities, entities_of
 from reputation.metrics import Metrics
+from reputation.newcomers import Newcomers
 from reputation.opinions import Opinion, PolicyFunction
 from reputation.policy import Policy
 from reputation.spelling import Spelling
@@ -50,6 +51,7 @@ class Briefing:
         self._clock = clock
         self._base = UNKNOWN_BASE
         self._base_until = 0.0
+        self._newcomers = Newcomers()
         self._failed: set[tuple[str, str]] = set()
 
     def network(self, event: Event) -> LookedUp:
@@ -79,13 +81,16 @@ class Briefing:
 
     async def _known(self, inquiry: Inquiry, entities: Entities) -> Known:
         now = self._clock.monotonic()
-        charges = charges_of(inquiry, entities, with_site=now >= self._base_until)
+        newcomers = self._newcomers.of(entities, now)
+        charges = charges_of(inquiry, entities, with_site=now >= self._base_until, meeting=newcomers.welcome)
         answer = await self._read(charges) if charges else Answer()
         if answer is None:
             return replace(known_of(inquiry, entities, Answer(), self._base), told=False)
         if (base := base_of(answer)) is not None:
             self._base, self._base_until = base, now + BASE_SECONDS
-        return known_of(inquiry, entities, answer, self._base)
+        known = known_of(inquiry, entities, answer, self._base)
+        newcomers.count += sum(not age for age in known.ages.values())
+        return known
 
     async def opinions(self, policy: Policy, moment: Moment) -> list[Opinion]:
         """What rules without limits and Python policies say."""

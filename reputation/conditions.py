@@ -236,10 +236,10 @@ class Condition:
         if self.inquiry and not moment.known.told:
             return False
         try:
-            context: dict[str, Any] = {name: fact.value(moment) for name, fact in self._facts}
+            context: dict[str, Any] = {name: _printed(fact.value(moment)) for name, fact in self._facts}
             if self._fields:
                 header = _of("header")(moment)
-                context["header"] = {name: header.get(name, "") for name in self._fields}
+                context["header"] = {name: _printed(header.get(name, "")) for name in self._fields}
             for path in self._paths:
                 _put(context, path, _NUMBERS[path[0]](moment, path))
             return self._program.execute(context) is True
@@ -257,6 +257,13 @@ def _fields_in(text: str) -> tuple[str, ...]:
             'when: ask for a field of the header by its name in lower case, such as header["list-id"] != ""'
         )
     return fields
+
+
+def _printed(value: Value) -> Value:
+    """Text as CEL can take it: octets that are no UTF-8 become "?", or one of them would switch the rule off."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return value
 
 
 def _put(context: dict[str, Any], path: Path, value: float) -> None:

@@ -143,8 +143,8 @@ def _fields(root: str, dimension: str) -> Sequence[str]:
 # Asking, and what the answer means
 
 
-def charges_of(inquiry: Inquiry, entities: Entities, *, with_site: bool) -> tuple[Charge, ...]:
-    """What the store is asked; nothing is counted, but who is asked for his age is known from now on.
+def charges_of(inquiry: Inquiry, entities: Entities, *, with_site: bool, meeting: bool = True) -> tuple[Charge, ...]:
+    """What the store is asked; nothing is counted, but with `meeting` who is asked for his age is known from now on.
 
     `with_site` asks for the base rate as well.
     """
@@ -156,7 +156,8 @@ def charges_of(inquiry: Inquiry, entities: Entities, *, with_site: bool) -> tupl
     for dimension, metric in counted:
         if (found := entities.get(dimension)) is not None:
             charges.append(Charge(Key(found, metric), _ASKED))
-    met = [Charge(Key(found, SEEN), MEETING) for dimension in aged if (found := entities.get(dimension)) is not None]
+    plan = MEETING if meeting else LOOKING
+    met = [Charge(Key(found, SEEN), plan) for dimension in aged if (found := entities.get(dimension)) is not None]
     contact = contact_of(entities) if inquiry.first_time else None
     return (*charges, *met, *([Charge(Key(contact, SEEN), LOOKING)] if contact is not None else []))
 

@@ -29,7 +29,9 @@ the next start. What looks modules up by their names later (pickle, `typing.get_
 
 import asyncio
 import inspect
+import os
 import re
+import stat
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -239,6 +241,7 @@ _number = count(1)
 def _run(file: str) -> Mapping[str, Any]:
     """The names of a file that was run just now."""
     try:
+        _check_owner(file)
         code = compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
@@ -259,6 +262,15 @@ def _run(file: str) -> Mapping[str, Any]:
     finally:
         sys.modules.pop(module.__name__, None)
     return module.__dict__
+
+
+def _check_owner(file: str) -> None:
+    """Raise `ConfigError` for a file that others could change: it runs with all our rights."""
+    status = Path(file).stat()
+    if status.st_mode & stat.S_IWOTH:
+        raise ConfigError(f"{file}: everybody may write it, and it would run with reputon's rights: chmod o-w {file}")
+    if status.st_uid not in (0, os.geteuid()):
+        raise ConfigError(f"{file}: belongs to another user, and would run with reputon's rights: chown root {file}")
 
 
 def _place(file: str, line: int | None) -> str:

@@ -87,10 +87,9 @@ LOOKED_UP: Mapping[Dimension | None, Lookup] = {
     Dimension.SPF_DOMAIN: Lookup.SPF,
 }
 """Dimensions that look-ups find out."""
-HOLDABLE = frozenset(
-    {Dimension.IP, Dimension.PREFIX, Dimension.USER, Dimension.SENDER, Dimension.SENDER_DOMAIN, Dimension.HELO}
-)
-"""Whom a rule may ban: who sends. Never a recipient, nor a whole country."""
+HOLDABLE = frozenset({Dimension.IP, Dimension.PREFIX, Dimension.USER, Dimension.SPF_DOMAIN})
+"""Of whom one must be in what a rule bans: what nobody else can pretend to be. A sender's address can be forged, and a
+recipient has done nothing."""
 DISCARDING = (Stage.MAIL, Stage.RCPT, Stage.DATA)
 
 
@@ -157,8 +156,11 @@ class Rule:
             raise ConfigError(f"service: {self.action} lets nothing pass; use accept, tag or tarpit")
         if self.hold_seconds and (self.action not in REFUSING or not self.limited):
             raise ConfigError("hold_seconds: only for limits whose action is tempfail, reject or discard")
-        if self.hold_seconds and not HOLDABLE.issuperset(self.key):
-            raise ConfigError(f"hold_seconds: only for a key of {', '.join(sorted(HOLDABLE))}: who sends can be banned")
+        if self.hold_seconds and HOLDABLE.isdisjoint(self.key):
+            known = ", ".join(sorted(HOLDABLE))
+            raise ConfigError(
+                f"hold_seconds: name one of {known} in the key; what anybody can write must not ban others"
+            )
         if self.adaptive > 1 and (len(self.key) != 1 or self.key[0] not in JUDGED):
             raise ConfigError(f"adaptive: only for a key of one of {', '.join(JUDGED)}")
 

@@ -29,7 +29,7 @@ from smtp_frontend.commands import MAX_DOMAIN, MAX_LOCAL_PART
 from smtp_frontend.headers import Split, split
 
 MAX_LOOKED_AT = 256 * 1024
-MAX_RECIPIENTS = 100
+MAX_RECIPIENTS = 10
 MAX_PARTS = 10
 """The report is the second one (RFC 6522 section 3)."""
 
@@ -61,10 +61,12 @@ def _multipart(content_type: str) -> tuple[str, bytes]:
     """(type, boundary) of a Content-Type; a delivery report's type is multipart/report."""
     field = Message()
     field["Content-Type"] = content_type.encode("ascii", "replace").decode("ascii")
-    type = field.get_content_type()
-    if type == "multipart/report" and str(field.get_param("report-type")).lower() != "delivery-status":
+    try:
+        type, kind, boundary = field.get_content_type(), field.get_param("report-type"), field.get_param("boundary")
+    except (TypeError, ValueError):  # continuations (RFC 2231) in disorder
         return "", b""
-    boundary = field.get_param("boundary")
+    if type == "multipart/report" and str(kind).lower() != "delivery-status":
+        return "", b""
     return type, boundary.encode("ascii", "replace") if isinstance(boundary, str) else b""
 
 

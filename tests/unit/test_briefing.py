@@ -18,6 +18,7 @@ from reputation.facts import NOTHING_KNOWN, LookedUp, Lookup
 from reputation.inquiry import Inquiry
 from reputation.keys import EVIDENCE, Dimension, Entity, Key, Metric, entities_of
 from reputation.metrics import Metrics
+from reputation.newcomers import MOST
 from reputation.opinions import PolicyFunction
 from reputation.policy import Policy
 from reputation.rules import Mode, Rule
@@ -206,6 +207,16 @@ async def test_nobody_is_new_while_the_store_is_away(condition: str) -> None:
     assert policy.opinions_on(await desk.moment(policy, written)) != ()
     desk.away = True
     assert policy.opinions_on(await desk.moment(policy, written)) == ()
+
+
+async def test_a_network_that_makes_names_up_does_not_fill_the_store_with_them() -> None:
+    desk, policy = Desk(), policy_of(about("age.sender < 1.0"))
+    for number in range(2 * MOST):
+        await desk.moment(policy, mail(f"made-up-{number}@example.com"))
+    assert len(desk.store._states) == MOST
+    assert policy.opinions_on(await desk.moment(policy, mail("one-more@example.com"))) != (), "it is new all the same"
+    await desk.moment(policy, mail("other@example.com", client="198.51.100.1"))
+    assert len(desk.store._states) == MOST + 1
 
 
 async def test_an_entity_that_the_event_has_not_is_not_asked_about() -> None:

@@ -1,6 +1,7 @@
 """The configuration file: what is read, what is refused and how, what is never shown."""
 
 import re
+import tomllib
 from itertools import product
 from pathlib import Path
 
@@ -320,7 +321,7 @@ def test_a_rule_may_have_a_condition_and_no_limits(file: Path) -> None:
 
 
 def test_a_rule_may_hold_and_follow_reputation(file: Path) -> None:
-    [rule] = read(file, RULE + "hold_seconds = 3600\nadaptive = 3\n").policy().rules
+    [rule] = read(file, RULE.replace('"sender"', '"ip"') + "hold_seconds = 3600\nadaptive = 3\n").policy().rules
     assert (rule.hold_seconds, rule.adaptive) == (3_600.0, 3.0)
 
 
@@ -354,3 +355,19 @@ def test_a_rule_may_hold_and_follow_reputation(file: Path) -> None:
 def test_what_a_rule_cannot_be_is_said(file: Path, text: str, said: str) -> None:
     name = "odd" if text.startswith(ABOUT[:25]) else "sender-hour"
     assert mistakes(file, text).startswith(f'[[rule]] "{name}" {said}')
+
+
+@pytest.mark.parametrize("key", ["sender", "sender_domain", "helo"])
+def test_no_rule_bans_for_what_anybody_can_write(key: str) -> None:
+    rule = f"""
+        [[rule]]
+        name = "hold"
+        stage = "mail"
+        key = ["{key}"]
+        count = "messages"
+        limits = ["3/1h"]
+        action = "tempfail"
+        hold_seconds = 86400
+    """
+    with pytest.raises(ConfigError, match="hold_seconds"):
+        Settings.model_validate(tomllib.loads(rule)).policy()

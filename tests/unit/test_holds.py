@@ -79,7 +79,7 @@ def test_a_hold_is_a_ban_signed_by_its_rule_with_the_evidence() -> None:
     ],
 )
 def test_whatever_a_rule_counts_can_be_held(entity: Entity) -> None:
-    long_name = rule("r" * 64, hold_seconds=HOUR)
+    long_name = rule("r" * 64, key=(Dimension.IP,), hold_seconds=HOUR)
     entry = held(long_name, finding(entity, count=10**15), 1_000.0)
     assert len(entry.reason) <= MAX_REASON_LENGTH
 
@@ -148,7 +148,9 @@ async def test_whom_an_operator_releases_passes_where_there_is_room_again(
 
 async def test_without_hold_seconds_and_in_shadow_nobody_is_held(store: ClockedStore) -> None:
     limit = rule("plain", key=(Dimension.IP,), limits=("1/1m",), action=Action.REJECT)
-    shadow = rule("burst", limits=("1/1m",), action=Action.REJECT, hold_seconds=HOUR, mode=Mode.SHADOW)
+    shadow = rule(
+        "burst", key=(Dimension.IP,), limits=("1/1m",), action=Action.REJECT, hold_seconds=HOUR, mode=Mode.SHADOW
+    )
     engine = engine_of(store, limit, shadow)
     for _ in range(4):
         await engine.judge(mail())

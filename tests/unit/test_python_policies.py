@@ -538,3 +538,21 @@ async def test_an_engine_asks_the_functions_of_its_configuration(file: Path) -> 
 async def test_whoever_is_exempt_from_rules_is_exempt_from_functions(loaded: Loading) -> None:
     policy = Policy(rules=(rule(limits=("9/1h",)),), functions=loaded(asking("mail", "return reject()")))
     assert policy.exempt.functions == ()
+
+
+def test_a_file_that_everybody_may_write_is_not_run(tmp_path: Path) -> None:
+    file = tmp_path / "site.py"
+    file.write_text("raise SystemExit", encoding="utf-8")
+    file.chmod(0o666)
+    with pytest.raises(ConfigError, match="everybody may write it, and it would run with reputon's rights: chmod o-w"):
+        load_functions([PythonSettings(file=str(file))])
+
+
+def test_a_file_of_another_user_is_not_run(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a file away: run the tests as root")
+    file = tmp_path / "site.py"
+    file.write_text("raise SystemExit", encoding="utf-8")
+    os.chown(file, 65_534, 65_534)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        load_functions([PythonSettings(file=str(file))])

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reputation.events import Session
-from reputation.keys import Entity, Metric
+from reputation.conditions import Condition, Moment
+from reputation.events import Data, Session, Stage
+from reputation.keys import Entity, Metric, entities_of
+from reputation.spelling import Spelling
 from reputation.verdict import Action, Finding, Reason, Verdict
 from reputation.windows import Limit, Reading, Window
 from smtp_frontend.headers import (
@@ -284,3 +286,21 @@ def test_the_author_is_the_first_address_before_anything_is_decoded(field: bytes
     texts = split(b"From: " + field + b"\r\n\r\n").texts()
     assert texts.get("from") is not None
     assert texts.author == author
+
+
+@pytest.mark.parametrize(
+    "subject", [b"casino \xff", b"casino =?utf-7?q?+2AA-?=", b"casino =?unicode_escape?q?=5Cud800?="]
+)
+def test_an_octet_that_is_no_utf_8_lets_no_message_past_a_rule_about_the_subject(subject: bytes) -> None:
+    texts = Split(fields=b"Subject: " + subject + b"\r\n", rest=b"").texts()
+    event = Data(
+        session=Session(id="s", client=ip_address("192.0.2.7")),
+        sender="a@example.com",
+        recipients=("b@example.net",),
+        message_bytes=100,
+        subject=texts["subject"],
+        author="",
+        header=texts,
+    )
+    condition = Condition('subject.contains("casino")', Stage.DATA)
+    assert condition.holds(Moment(event, entities_of(event, Spelling()), 0.0)), condition.failures.last
