@@ -9,6 +9,7 @@ whose rules ask for nothing costs nothing here.
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -18,13 +19,14 @@ from reputation.conditions import Moment
 from reputation.contracts import Lookups
 from reputation.events import Event
 from reputation.facts import NO_NETWORK, NOTHING_KNOWN, NOTHING_LOOKED_UP, Known, LookedUp
-from reputation.inquiry import Inquiry, base_of, charges_of, known_of
+from reputation.inquiry import DAY_SECONDS, Inquiry, base_of, charges_of, known_of, memory_of
 from reputation.keys import Entities, entities_of
 from reputation.metrics import Metrics
 from reputation.newcomers import Newcomers
 from reputation.opinions import Opinion, PolicyFunction
 from reputation.policy import Policy
 from reputation.spelling import Spelling
+from reputation.windows import MICROSECONDS
 
 BASE_SECONDS = 30.0
 """How long the site's base rate is believed."""
@@ -50,7 +52,9 @@ class Briefing:
         self._metrics = metrics
         self._clock = clock
         self._base = UNKNOWN_BASE
-        self._base_until = 0.0
+        self._since = math.inf
+        """Since when the site remembers anybody; until that is known, nobody is new."""
+        self._base_until = self._since_until = 0.0
         self._newcomers = Newcomers()
         self._failed: set[tuple[str, str]] = set()
 
@@ -82,13 +86,17 @@ class Briefing:
     async def _known(self, inquiry: Inquiry, entities: Entities) -> Known:
         now = self._clock.monotonic()
         newcomers = self._newcomers.of(entities, now)
-        charges = charges_of(inquiry, entities, with_site=now >= self._base_until, meeting=newcomers.welcome)
+        with_site = bool((inquiry.scores and now >= self._base_until) or (inquiry.ages and now >= self._since_until))
+        charges = charges_of(inquiry, entities, with_site=with_site, meeting=newcomers.welcome)
         answer = await self._read(charges) if charges else Answer()
         if answer is None:
             return replace(known_of(inquiry, entities, Answer(), self._base), told=False)
         if (base := base_of(answer)) is not None:
             self._base, self._base_until = base, now + BASE_SECONDS
-        known = known_of(inquiry, entities, answer, self._base)
+        if (since := memory_of(answer)) is not None:
+            self._since, self._since_until = since, now + BASE_SECONDS
+        at = answer.at_us / MICROSECONDS
+        known = known_of(inquiry, entities, answer, self._base, (at - self._since) / DAY_SECONDS)
         newcomers.count += sum(not age for age in known.ages.values())
         return known
 

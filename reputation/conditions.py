@@ -44,8 +44,8 @@ class Moment(NamedTuple):
     """Seconds since the epoch."""
     looked_up: LookedUp = NOTHING_LOOKED_UP
     known: Known = NOTHING_KNOWN
-    lists: frozenset[str] = frozenset()
-    """All lists that something of the event is on."""
+    lists: frozenset[str] | None = frozenset()
+    """All lists that something of the event is on; None while some of them could not be read yet."""
 
 
 class Fact(NamedTuple):
@@ -112,7 +112,7 @@ FACTS: Mapping[str, Fact] = {
         Lookup.DNSBL,
     ),
     "lists": Fact(
-        _CONNECT, ["vip"], lambda it: sorted(it.lists), "the [lists](#lists) that something of the event is on"
+        _CONNECT, ["vip"], lambda it: sorted(it.lists or ()), "the [lists](#lists) that something of the event is on"
     ),
     "tls": Fact(_CONNECT, True, lambda it: it.event.session.tls, "whether the session is encrypted"),
     "hour": Fact(_CONNECT, 3, lambda it: datetime.fromtimestamp(it.now).hour, "0 to 23, by the local clock"),  # noqa: DTZ006 - local is meant
@@ -231,9 +231,12 @@ class Condition:
     def holds(self, moment: Moment) -> bool:
         """Whether it is so; a condition that cannot be answered does not hold, and is counted.
 
-        While the store is away nothing is known about anybody: what asks the store does not hold then.
+        While the store is away nothing is known about anybody: what asks the store does not hold then, nor what asks
+        for lists of which one was never read.
         """
         if self.inquiry and not moment.known.told:
+            return False
+        if moment.lists is None and any(name == "lists" for name, _ in self._facts):
             return False
         try:
             context: dict[str, Any] = {name: _printed(fact.value(moment)) for name, fact in self._facts}

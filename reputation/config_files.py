@@ -71,6 +71,8 @@ def _tables(path: Path) -> dict[str, Any]:
         raise _InFile(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise _InFile(f"{path}: is not UTF-8 text") from None
+    except RecursionError:
+        raise _InFile(f"{path}: is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise _InFile(f"{path}: is not valid TOML: {error}") from None
 

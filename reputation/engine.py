@@ -40,7 +40,7 @@ from reputation.keys import Dimension, Entities, Entity, Key, composite, entitie
 from reputation.metrics import Metrics
 from reputation.opinions import refusal_among, with_opinions
 from reputation.overrides import overridden
-from reputation.policy import Policy
+from reputation.policy import Policy, softened
 from reputation.register import Standing
 from reputation.registrar import Registrar
 from reputation.rules import Mode
@@ -139,11 +139,11 @@ class Engine:
         if standing.allow is not None:
             verdict = await self._decided(policy, event, policy.exempt.charges_for(moment))
             return replace(verdict, reason=Reason.ALLOWLISTED, entry=standing.allow.id)
-        moment = moment._replace(lists=standing.lists)
+        moment = moment._replace(lists=standing.lists if self.registrar.lists.complete else None)
         opinions = await self._briefing.opinions(policy, moment)
         verdict = refusal_among(opinions) or await self._counted(policy, moment, now)
         self._report_conditions(policy)
-        return with_opinions(verdict, opinions)
+        return softened(with_opinions(verdict, opinions), policy, moment.looked_up)
 
     async def _counted(self, policy: Policy, moment: Moment, now: float) -> Verdict:
         """The verdict by what is counted."""
@@ -177,7 +177,8 @@ class Engine:
         if answer is None:
             return await self._without(policy, event, charges)
         verdict = policy.decide(answer)
-        if verdict.denied and policy.is_cacheable(verdict.rule) and verdict.deciding is not None:
+        is_current = policy is self.policy  # what another one refused must not be heard under this one
+        if verdict.denied and is_current and policy.is_cacheable(verdict.rule) and verdict.deciding is not None:
             self._denials.remember(verdict.deciding, self._clock.monotonic())
         if answer.missing:
             missing = [charges[index] for index in sorted(answer.missing)]

@@ -52,6 +52,14 @@ class LookedUp:
     spf: str = ""
     """none, neutral, pass, fail, softfail, temperror or permerror (RFC 7208 section 2.6)."""
 
+    @property
+    def failed(self) -> frozenset[Lookup]:
+        """What had no answer."""
+        found = {Lookup.IPREV: self.iprev == TEMPERROR, Lookup.SPF: self.spf == TEMPERROR}
+        return frozenset(
+            lookup for lookup, failed in {**found, Lookup.DNSBL: bool(self.dnsbl_temperror)}.items() if failed
+        )
+
 
 NO_NETWORK = Network()
 NOTHING_LOOKED_UP = LookedUp(network=NO_NETWORK)

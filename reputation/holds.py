@@ -4,6 +4,7 @@ The ban is an entry of the register like an operator's, signed by the rule; its 
 the rule saw. Whoever is released is judged anew. Bursts cost nothing from then on: bans are looked up in memory.
 """
 
+import asyncio
 import logging
 
 from reputation.contracts import MAX_REGISTERED
@@ -16,6 +17,11 @@ from reputation.registrar import Registrar
 from reputation.rules import Rule
 from reputation.verdict import Finding, Reason, Verdict
 
+MOST_AT_ONCE = 100
+"""Bans that are being put down; whoever comes beside that is refused by the rule alone."""
+WAIT_SECONDS = 0.05
+"""How long a refusal waits for its ban; it goes on by itself."""
+
 log = logging.getLogger("reputon.engine")
 
 
@@ -25,6 +31,7 @@ class Holds:
     def __init__(self, registrar: Registrar, metrics: Metrics) -> None:
         self._registrar = registrar
         self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: set[Entity] = set()
         """Whose bans are being put down: of a hundred sessions that are refused at once, one does it."""
 
@@ -38,8 +45,14 @@ class Holds:
         if len(self._registrar.register) >= MAX_REGISTERED // 2:
             self._metrics.holds.labels(verdict.rule, "refused").inc()
             return  # the other half is for operators
-        rule = policy.rule(verdict.rule)
-        self._under_way.add(finding.entity)
+        if len(self._tasks) < MOST_AT_ONCE:
+            self._under_way.add(finding.entity)
+            task = asyncio.create_task(self._hold(policy.rule(verdict.rule), finding, now), name="hold")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            await asyncio.wait({task}, timeout=WAIT_SECONDS)
+
+    async def _hold(self, rule: Rule, finding: Finding, now: float) -> None:
         try:
             ban = held(rule, finding, now)
             await self._registrar.put(ban)

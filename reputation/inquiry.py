@@ -24,6 +24,7 @@ from reputation.bookkeeping import (
     CONTACT,
     LOOKING,
     MEETING,
+    MEMORY,
     SEEN,
     SITE,
     TRACKED_WINDOWS,
@@ -51,6 +52,9 @@ AGED = (Dimension.IP, Dimension.PREFIX, Dimension.USER, Dimension.SENDER, Dimens
 JUDGED = tuple(dict.fromkeys(names[-1] for names in WEIGHED_OF_ALL if len(names) == 1))
 """Dimensions that have a reputation."""
 UNTOLD_AGE = math.inf
+DAY_SECONDS = 86_400
+FIRST_DAYS = 1.0
+"""The days after the beginning of its memory in which nobody is new to a site."""
 """Days since somebody was first seen, where the store did not say."""
 _ASKED = Plan((Meter(windows=TRACKED_WINDOWS, charging=Charging.NEVER),))
 
@@ -146,20 +150,26 @@ def _fields(root: str, dimension: str) -> Sequence[str]:
 def charges_of(inquiry: Inquiry, entities: Entities, *, with_site: bool, meeting: bool = True) -> tuple[Charge, ...]:
     """What the store is asked; nothing is counted, but with `meeting` who is asked for his age is known from now on.
 
-    `with_site` asks for the base rate as well.
+    `with_site` asks for the base rate as well, and since when anybody is remembered.
     """
     judged, counted, aged = _in_order(inquiry)
     of_wanted = [composite(entities, names) for names in judged]
     charges = [Charge(Key(entity, EVIDENCE), WEIGHING) for entity in of_wanted if entity is not None]
-    if inquiry.scores and with_site:
-        charges.append(Charge(Key(SITE, EVIDENCE), WEIGHING))
     for dimension, metric in counted:
         if (found := entities.get(dimension)) is not None:
             charges.append(Charge(Key(found, metric), _ASKED))
     plan = MEETING if meeting else LOOKING
     met = [Charge(Key(found, SEEN), plan) for dimension in aged if (found := entities.get(dimension)) is not None]
     contact = contact_of(entities) if inquiry.first_time else None
-    return (*charges, *met, *([Charge(Key(contact, SEEN), LOOKING)] if contact is not None else []))
+    asked = (*charges, *met, *([Charge(Key(contact, SEEN), LOOKING)] if contact is not None else []))
+    return (*asked, *_of_site(inquiry)) if with_site and asked else asked
+
+
+def _of_site(inquiry: Inquiry) -> Iterator[Charge]:
+    if inquiry.scores:
+        yield Charge(Key(SITE, EVIDENCE), WEIGHING)
+    if inquiry.ages:
+        yield Charge(Key(SITE, SEEN), MEMORY)
 
 
 @lru_cache(maxsize=64)
@@ -197,9 +207,12 @@ def levels_to(dimension: str) -> tuple[str, ...]:
     return (dimension,)
 
 
-def known_of(inquiry: Inquiry, entities: Entities, answer: Answer, base: float) -> Known:
-    """What the answer says. What a server of the store did not tell counts as nothing known, but nobody is new by it:
-    what rules do to newcomers must not happen to everybody while the store is away."""
+def known_of(inquiry: Inquiry, entities: Entities, answer: Answer, base: float, memory_days: float = math.inf) -> Known:
+    """What the answer says, where the site has a memory of so many days.
+
+    What a server of the store did not tell counts as nothing known, but nobody is new by it: what rules do to newcomers
+    must not happen to everybody while the store is away.
+    """
     evidence, counts, contact_is_new = dict[Entity, Evidence](), {}, False
     ages = {dimension: UNTOLD_AGE for dimension in inquiry.ages if Dimension(dimension) in entities}
     for (entity, metric, _), kind, numbers, at_us in _told(answer):
@@ -209,9 +222,11 @@ def known_of(inquiry: Inquiry, entities: Entities, answer: Answer, base: float) 
             counts.update({(window, entity.dimension, metric): numbers[2 * n] for n, window in enumerate(COUNTED)})
         elif "+" in entity.dimension:
             contact_is_new = not numbers[0]
-        else:
+        elif entity != SITE:
             known_us = at_us - numbers[2] if numbers[0] else 0
-            ages[entity.dimension] = known_us / MICROSECONDS / 86_400
+            age = known_us / MICROSECONDS / DAY_SECONDS
+            # Whom the site has met on its first day may have been there for ever.
+            ages[entity.dimension] = UNTOLD_AGE if age > memory_days - FIRST_DAYS else age
     return Known(
         scores={dimension: _score(dimension, entities, evidence, base) for dimension in inquiry.scores},
         counts=counts,
@@ -235,9 +250,19 @@ def evidence_in(answer: Answer) -> Mapping[Entity, Evidence]:
     return {key.entity: Evidence.of(numbers) for key, kind, numbers, _ in _told(answer) if kind is Kind.EVIDENCE}
 
 
+def memory_of(answer: Answer) -> float | None:
+    """Since when anybody is remembered, in seconds of the store's time, where the answer tells of the site."""
+    for (entity, metric, _), kind, numbers, at_us in _told(answer):
+        if entity == SITE and kind is Kind.SEEN and metric == SEEN:
+            return (numbers[2] if numbers[0] else at_us) / MICROSECONDS
+    return None
+
+
 def base_of(answer: Answer) -> float | None:
     """The base rate, where the answer tells of the site."""
-    return next((base_rate(Evidence.of(numbers)) for key, _, numbers, _ in _told(answer) if key.entity == SITE), None)
+    return next(
+        (base_rate(Evidence.of(numbers)) for key, kind, numbers, _ in _told(answer) if key == Key(SITE, EVIDENCE)), None
+    )
 
 
 def _score(dimension: str, entities: Entities, evidence: Mapping[Entity, Evidence], base: float) -> Score:

@@ -128,6 +128,8 @@ def attempt(source: Source, reader: Reader, pace: Pace, members: Iterable[str] =
         _take(source.values or members, reader, pace)
     except OSError as error:
         return Attempt(reader=reader, troubles=[named(source, f"cannot be read: {error.strerror or error}")])
+    except ValueError as error:  # a NUL in its name
+        return Attempt(reader=reader, troubles=[named(source, f"cannot be read: {error}")])
     return Attempt(reader=reader, troubles=_troubles(source, reader))
 
 

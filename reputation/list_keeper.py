@@ -93,14 +93,28 @@ class ListKeeper:
         self._kept: dict[Source, _Kept] = {}
         self._shown: tuple[Source, ...] = ()
         """The sources that `lists` are of."""
+        self._then: Callable[[], None] = lambda: None
+        """What waits for the wanted lists."""
         self._rounds = 0
         self._pace = Pace()
         self._news = asyncio.Event()
 
-    def use(self, lists: Sequence[ListSettings], spelling: Spelling) -> None:
-        """Keep these lists from now on. Those before stay in force until these are read."""
-        self._wanted, self._spelling = sources_of(lists), spelling
+    def use(self, lists: Sequence[ListSettings], spelling: Spelling, then: Callable[[], None] = lambda: None) -> None:
+        """Keep these lists from now on. Those before stay in force until these are read; `then` is called at once after
+        that, with no turn of the loop in between."""
+        self._wanted, self._spelling, self._then = sources_of(lists), spelling, then
+        if self._wanted == self._shown:
+            self._switched()
         self._news.set()
+
+    def _switched(self) -> None:
+        then, self._then = self._then, lambda: None
+        then()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of what is wanted has been read at some time: a set that never was is not empty, but unknown."""
+        return self._wanted == self._shown and all(self._of(source).reading is not None for source in self._shown)
 
     async def start(self) -> None:
         """Read everything for the first time. Raises `ConfigError` for files and values that cannot be in force."""
@@ -161,6 +175,8 @@ class ListKeeper:
             self._metrics.list_entries.remove(name)
         self.lists = Lists([reading for _, reading in readings if reading is not None])
         self._publish(self.lists)
+        if self._wanted == self._shown:
+            self._switched()
 
     # One source
 

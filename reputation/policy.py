@@ -39,7 +39,7 @@ from reputation.conditions import Failures, Moment
 from reputation.counters import Batch, Counter, batch, judging, learning
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
-from reputation.facts import Lookup
+from reputation.facts import LookedUp, Lookup
 from reputation.inquiry import Inquiry, contact_of
 from reputation.keys import EVIDENCE, Dimension, Entities, Entity, Key, Metric, composite, distinct
 from reputation.opinions import Opinion, PolicyFunction, asked_at, looked_up_at, opinion_of
@@ -68,7 +68,7 @@ class Policy:
     """What the store has to be asked before an event of each stage is judged."""
     adaptive: Mapping[str, float] = field(init=False, repr=False, compare=False)
     """Of rules whose limits follow reputation, how far."""
-    _named: Mapping[str, Rule] = field(init=False, repr=False, compare=False)
+    named: Mapping[str, Rule] = field(init=False, repr=False, compare=False)
     _conditional: Mapping[Stage, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
     _matching: Mapping[Stage, tuple[Rule, ...]] = field(init=False, repr=False, compare=False)
     """Those without limits."""
@@ -89,7 +89,7 @@ class Policy:
         inquiries = {stage: asked_at(stage, asking) for stage in Stage}
         limits = [rule for rule in self.rules if rule.limited and rule.condition]
         self._set(
-            _named={rule.name: rule for rule in self.rules},
+            named={rule.name: rule for rule in self.rules},
             exempt=replace(self, rules=(), functions=()) if asking else self,
             lookups={stage: looked_up_at(stage, asking) for stage in Stage},
             inquiries=inquiries,
@@ -211,7 +211,7 @@ class Policy:
                     found = self._findings(charge, meter, answer, start)
                     findings += found
                     if answer.is_over(start, meter):
-                        over.append((self._named[meter.scope], found))
+                        over.append((self.named[meter.scope], found))
                 start += 2 * len(meter.windows)
         return self._verdict(over, findings, answer)
 
@@ -259,7 +259,7 @@ class Policy:
 
     def refusal(self, finding: Finding) -> Verdict:
         """What its rule says to somebody whom it would refuse again, for as long as the finding has to wait."""
-        rule, wait = self._named[finding.rule], finding.reading.retry_after_seconds
+        rule, wait = self.named[finding.rule], finding.reading.retry_after_seconds
         return Verdict(
             action=rule.action,
             reason=Reason.OVER_LIMIT,
@@ -284,24 +284,33 @@ class Policy:
             meters = tuple(
                 replace(meter, limits=tuple(_share(limit, live) for limit in meter.limits))
                 for meter in charge.plan.meters
-                if meter.scope and self._named[meter.scope].on_store_failure is OnStoreFailure.LOCAL
+                if meter.scope and self.named[meter.scope].on_store_failure is OnStoreFailure.LOCAL
             )
             if meters:
                 local.append(charge._replace(plan=Plan(meters, charge.plan.kind)))
         return tuple(local)
 
     def _applying(self, charges: Iterable[Charge]) -> list[Rule]:
-        return [self._named[meter.scope] for charge in charges for meter in charge.plan.meters if meter.scope]
+        return [self.named[meter.scope] for charge in charges for meter in charge.plan.meters if meter.scope]
 
     def rule(self, name: str) -> Rule:
         """The rule of that name; KeyError when there is none."""
-        return self._named[name]
+        return self.named[name]
 
     def is_cacheable(self, name: str) -> bool:
         """Whether a refusal by this rule may be repeated for a moment without asking (`reputation.denials`)."""
-        rule = self._named[name]
+        rule = self.named[name]
         of_units = rule.kind in (Kind.RINGS, Kind.MOMENTS) and COSTS.get((rule.stage, rule.count), one) is one
         return of_units and rule.charge is Charging.ACCEPTED and rule.action in (Action.TEMPFAIL, Action.THROTTLE)
+
+
+def softened(verdict: Verdict, policy: Policy, looked_up: LookedUp) -> Verdict:
+    """The verdict, never for good where its rule rests on a look-up that had no answer: that is our trouble."""
+    if verdict.action not in (Action.REJECT, Action.DISCARD) or verdict.rule not in policy.named:
+        return verdict
+    if looked_up.failed.isdisjoint(policy.named[verdict.rule].lookups):
+        return verdict
+    return replace(verdict, action=Action.TEMPFAIL, reply="")
 
 
 def member_of(entity: Entity) -> str:

@@ -247,21 +247,28 @@ def _run(file: str) -> Mapping[str, Any]:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except SyntaxError as error:
         raise ConfigError(f"{_place(file, error.lineno)}: {error.msg}") from None
-    except ValueError as error:
-        raise ConfigError(f"{file}: is no Python: {error}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"{file}: is no Python: {type(error).__name__}: {error}") from None
     module = ModuleType(f"reputon_policy_{next(_number)}")
     module.__file__ = file
     sys.modules[module.__name__] = module  # dataclasses look for it there
     try:
         exec(code, module.__dict__)  # noqa: S102 - the site's own code, which its configuration names
-    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+    except BaseException as error:  # somebody else's code may raise anything
         lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
         said = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
-        told = str(error).partition("\n")[0]
+        told = _text_of(error)
         raise ConfigError(f"{_place(file, lines[-1] if lines else None)}: {said}{told}") from error
     finally:
         sys.modules.pop(module.__name__, None)
     return module.__dict__
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error).partition("\n")[0]
+    except Exception:  # somebody else's code, once more
+        return "(it cannot be told)"
 
 
 def _check_owner(file: str) -> None:
@@ -292,6 +299,10 @@ def _calling(marked: Marked) -> Callable[[Moment], Awaitable[Verdict | None]]:
             if task is None or task.cancelling():  # its time is up, or its session is over
                 raise
             raise RuntimeError("it waited for something that was cancelled") from error
+        except BaseException as error:  # whatever somebody else's code raises is no opinion
+            if isinstance(error, Exception):
+                raise
+            raise RuntimeError(f"a policy must not raise {type(error).__name__}") from error
         return _said_by(name, needed.stage, answer)
 
     return call

@@ -204,6 +204,10 @@ class Registrar:
 
     async def _take(self, texts: Texts) -> None:
         changed = _difference(self._texts, texts.texts) if texts.whole else texts.texts
+        if texts.whole and not texts.texts and len(self._texts) > 1:
+            log.error(
+                "the store knows none of %d entries of the register any more: has it lost its data?", len(self._texts)
+            )
         if len(changed) > MANY:
             register, failed = await asyncio.to_thread(_changed, self.register, changed)
         else:

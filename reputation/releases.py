@@ -6,9 +6,12 @@ over::
 
     rule 50/1h, 200/24h     held with 50 in the hour and 80 in the day
     released                100/1h, 280/24h for a day
+
+Where an operator has given him other limits for that rule, those stay as they are, and nothing is put on top.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from reputation.charges import Kind
 from reputation.engine import Engine
@@ -30,17 +33,18 @@ async def released(engine: Engine, target: Target, *, author: str, reason: str, 
     `now` is the store's time in seconds since the epoch. Raises `ConfigError` where nothing bans it, `StoreError` when
     the store does not answer.
     """
-    target = target_of(target)
-    registrar = engine.registrar
+    target, registrar = target_of(target), engine.registrar
+    entity = _counted(target)
     bans = [each for each in registrar.register.entries if isinstance(each, Ban) and each.target == target]
     bans = [ban for ban in bans if ban.in_force(now)]
     if not bans:
         raise ConfigError(f"{spelled(target)} is not banned; `reputon explain {spelled(target)}` shows how it stands")
     for ban in bans:
-        for rule in engine.policy.rules:
-            if ban.author == HELD_BY + rule.name:
-                await registrar.put(await _allowance(engine, rule, target, author=author, reason=reason, now=now))
         await registrar.lift(ban.id, author=author, reason=reason)
+        for rule in engine.policy.rules:
+            if ban.author == HELD_BY + rule.name and registrar.register.override_of(rule.name, entity, now) is None:
+                with suppress(ConfigError):  # the rule counts something else now, so there is no need for it
+                    await registrar.put(await _allowance(engine, rule, target, author=author, reason=reason, now=now))
     return bans
 
 

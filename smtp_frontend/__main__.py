@@ -95,7 +95,10 @@ async def _reloading(engine: Engine, settings: Settings, path: Path) -> AsyncIte
         while True:
             await wanted.wait()
             wanted.clear()
-            await asyncio.to_thread(_reloaded, engine, settings, path, loop)
+            try:
+                await asyncio.to_thread(_reloaded, engine, settings, path, loop)
+            except Exception:  # the top of a job that must not end: no SIGHUP would be heard any more
+                log.exception("not reloaded, the rules stay as they were")
 
     task = asyncio.create_task(reload(), name="reload")
     try:
@@ -115,9 +118,13 @@ def _reloaded(engine: Engine, settings: Settings, path: Path, loop: asyncio.Abst
         for line in str(error).splitlines():
             log.error("not reloaded, the rules stay as they were: %s", line)  # noqa: TRY400 - the user's mistake
         return
-    loop.call_soon_threadsafe(engine.use, policy)
-    loop.call_soon_threadsafe(engine.registrar.lists.use, fresh.list_, engine.spelling)
-    log.info("reloaded: %d rules of %s are in force", len(policy.rules), path)
+
+    def in_force() -> None:
+        engine.use(policy)
+        log.info("reloaded: %d rules of %s are in force", len(policy.rules), path)
+
+    # In one turn of the loop: between rules and the lists that they ask for nobody must be judged.
+    loop.call_soon_threadsafe(engine.registrar.lists.use, fresh.list_, engine.spelling, in_force)
     for name in ("store", "smtp", "register_table", "lookups", "log"):
         if getattr(fresh, name) != getattr(settings, name):
             log.warning("[%s] has changed: that takes effect at the next start", name.removesuffix("_table"))

@@ -36,13 +36,16 @@ MAX_PARTS = 10
 REPORTS = frozenset({"message/delivery-status", "message/global-delivery-status"})  # RFC 3464, RFC 6533
 
 _ADDRESS = re.compile(r"<?([^\s<>@\"]+@[^\s<>@\"]+)>?")
-_PERMANENT = re.compile(r"5\.[0-9]{1,3}\.[0-9]{1,3}(?:[ \t(;].*)?", re.DOTALL)
+_PERMANENT = re.compile(r"5\.(?:1\.[0-9]{1,3}|2\.[01]|4\.4)(?:[ \t(;].*)?", re.DOTALL)
+"""There is no such mailbox or host (RFC 3463). That somebody refuses the mail, 5.7, says nothing of the addresses; and
+it may have been us."""
 
 
-def failed_recipients(content_type: str, content: bytes) -> tuple[str, ...]:
+def failed_recipients(content_type: str, content: bytes, hostname: str = "") -> tuple[str, ...]:
     """Who will never get the message that came back; each once, and as its sender wrote them where that is told.
 
-    `content_type` is the text of that field of the message, `content` all of it. Empty for any other message.
+    `content_type` is the text of that field of the message, `content` all of it. Empty for any other message. What
+    `hostname` has refused, ourselves, is passed over.
     """
     type, boundary = _multipart(content_type)
     if type != "multipart/report" or not boundary:
@@ -52,7 +55,7 @@ def failed_recipients(content_type: str, content: bytes) -> tuple[str, ...]:
         if _multipart(part.texts().get("content-type", ""))[0] in REPORTS:
             # The first group is about the message: RFC 3464 section 2.1.
             groups = part.rest.removeprefix(b"\r\n").split(b"\r\n\r\n", MAX_RECIPIENTS + 1)[1 : MAX_RECIPIENTS + 1]
-            failed += [recipient for group in groups if (recipient := _failed(group))]
+            failed += [recipient for group in groups if (recipient := _failed(group, hostname))]
             break
     return tuple(dict.fromkeys(failed))
 
@@ -77,9 +80,12 @@ def _parts(body: bytes, boundary: bytes) -> Iterator[Split]:
         yield split(part.removeprefix(b"\r\n"))
 
 
-def _failed(group: bytes) -> str:
-    """The recipient of a group of fields; empty where it is about no permanent failure."""
+def _failed(group: bytes, hostname: str) -> str:
+    """The recipient of a group of fields; empty where it is about no permanent failure, or about one of our own."""
     fields = Split(fields=group, rest=b"").texts()
+    _, _, remote = fields.get("remote-mta", "").partition(";")
+    if hostname and remote.strip().lower().rstrip(".") == hostname.lower():
+        return ""
     if fields.get("action", "").lower() != "failed" or not _PERMANENT.fullmatch(fields.get("status", "")):
         return ""
     return _recipient(fields.get("original-recipient", "")) or _recipient(fields.get("final-recipient", ""))

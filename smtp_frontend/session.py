@@ -349,7 +349,7 @@ class Session:
         if event is None or event.sender != NULL_SENDER or len(event.recipients) != 1:
             return
         (sender,) = event.recipients
-        failed = dsn.failed_recipients(event.header.get("content-type", ""), message.content)
+        failed = dsn.failed_recipients(event.header.get("content-type", ""), message.content, self._shared.hostname)
         outcomes = [Outcome(kind=OutcomeKind.BOUNCE, event=event, returned=(sender, each)) for each in failed]
         await asyncio.gather(*map(self._engine.learn, outcomes))
 

@@ -22,6 +22,7 @@ Does not do: reading the file again when it changes. Start the process anew.
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -98,7 +99,7 @@ def text_of(file: Path, characters: int = -1) -> str:
         # Whatever stands in comments; of what counts everything is ASCII.
         with gzip.open(file, "rt", encoding="latin-1") if is_packed else file.open(encoding="latin-1") as text:
             return text.read(characters)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # a NUL in its name; damaged
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"asn_table: {file} cannot be read: {reason}") from None
 

@@ -298,7 +298,10 @@ class Seen:
         return True
 
     def refund(self, given: Given) -> bool:
-        """Forget what became known by just this charge; when what was known before was last seen stays as it is."""
+        """Forget what became known by just this charge, unless it came again since."""
+        if self._first_us == given.at_us and self._last_us > self._first_us:
+            self._first_us = self._last_us
+            return False
         return self._first_us == given.at_us
 
 

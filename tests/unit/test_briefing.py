@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from reputation.bookkeeping import SITE
+from reputation.bookkeeping import MEMORY, SEEN, SITE
 from reputation.briefing import BASE_SECONDS, UNKNOWN_BASE, Briefing
 from reputation.charges import Answer, Charge
 from reputation.clock import ManualClock
@@ -50,6 +50,12 @@ class Desk:
             metrics=self.metrics,
             clock=self.clock,
         )
+
+    async def remembers(self) -> None:
+        """The site has known people for a month."""
+        await self.store.decide([Charge(Key(SITE, SEEN), MEMORY)])
+        self.clock.advance(30 * 86_400)
+        self.store.asked.clear()
 
     async def read(self, charges: Sequence[Charge]) -> Answer | None:
         answer = await self.store.decide(charges)
@@ -110,6 +116,7 @@ async def test_what_rules_name_is_looked_up_and_the_store_is_left_alone(policy: 
 
 async def test_what_rules_ask_the_store_is_asked_at_once_and_nothing_is_looked_up() -> None:
     desk = Desk()
+    await desk.remembers()
     policy = policy_of(
         about(BAD_REPUTATION), about("last_1h.sender.messages > 9", name="b"), about("age.ip < 1.0", name="c")
     )
@@ -201,6 +208,7 @@ async def test_the_base_rate_that_was_last_known_holds_while_the_store_is_away()
 @pytest.mark.parametrize("condition", ["age.ip < 1.0", "first_time"])
 async def test_nobody_is_new_while_the_store_is_away(condition: str) -> None:
     desk = Desk()
+    await desk.remembers()
     event = rcpt("bob@example.net")
     written = replace(event, session=replace(event.session, user="alice"))
     policy = policy_of(about(condition, event=event))
@@ -211,12 +219,13 @@ async def test_nobody_is_new_while_the_store_is_away(condition: str) -> None:
 
 async def test_a_network_that_makes_names_up_does_not_fill_the_store_with_them() -> None:
     desk, policy = Desk(), policy_of(about("age.sender < 1.0"))
+    await desk.remembers()
     for number in range(2 * MOST):
         await desk.moment(policy, mail(f"made-up-{number}@example.com"))
-    assert len(desk.store._states) == MOST
+    assert len(desk.store._states) == MOST + 1, "and the site itself"
     assert policy.opinions_on(await desk.moment(policy, mail("one-more@example.com"))) != (), "it is new all the same"
     await desk.moment(policy, mail("other@example.com", client="198.51.100.1"))
-    assert len(desk.store._states) == MOST + 1
+    assert len(desk.store._states) == MOST + 2
 
 
 async def test_an_entity_that_the_event_has_not_is_not_asked_about() -> None:
@@ -343,3 +352,11 @@ async def test_a_caller_that_gives_up_is_no_failure_of_a_function() -> None:
 def test_a_function_and_a_rule_of_one_name_would_be_told_as_one_and_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"rule names must differ.*: odd"):
         policy_of(about("!tls"), functions=(function(rejects, name="odd"),))
+
+
+async def test_on_its_first_day_nobody_is_new_to_a_site_and_whoever_was_there_then_never_is() -> None:
+    desk, policy = Desk(), policy_of(about("age.sender < 7.0"))
+    assert policy.opinions_on(await desk.moment(policy, mail("old@example.com"))) == ()
+    desk.clock.advance(2 * 86_400)
+    assert policy.opinions_on(await desk.moment(policy, mail("old@example.com"))) == ()
+    assert policy.opinions_on(await desk.moment(policy, mail("new@example.com"))) != ()

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from reputation.bookkeeping import CONTACT, LOOKING, MEETING, SEEING, SEEN, SITE, TRACKED_WINDOWS, WEIGHING
+from reputation.bookkeeping import CONTACT, LOOKING, MEETING, MEMORY, SEEING, SEEN, SITE, TRACKED_WINDOWS, WEIGHING
 from reputation.charges import Answer, Charge, Charging, Kind, Meter, Plan
 from reputation.errors import ConfigError
 from reputation.events import Event, Stage
@@ -176,11 +176,12 @@ def test_what_several_ask_for_is_asked_once() -> None:
     assert found == ["ip:192.0.2.1 spam"], "one counter has all three windows"
 
 
-def test_the_site_is_asked_for_only_when_wanted_and_only_for_scores() -> None:
-    assert asked("reputation.user.score > 0.9", entities(), with_site=True) == ["site:all evidence"]
-    assert asked("last_1h.ip.messages > 9 && age.ip < 1.0", entities(), with_site=True) == [
-        *("ip:192.0.2.1 messages", "ip:192.0.2.1 seen"),
-    ]
+def test_the_site_is_asked_for_only_when_wanted_and_where_it_matters() -> None:
+    assert asked("reputation.user.score > 0.9", entities(), with_site=True) == [], "nobody has logged in"
+    assert asked("reputation.sender.score > 0.9", entities(), with_site=True)[-1] == "site:all evidence"
+    assert asked("last_1h.ip.messages > 9", entities(), with_site=True) == ["ip:192.0.2.1 messages"]
+    assert asked("age.ip < 1.0", entities(), with_site=True) == ["ip:192.0.2.1 seen", "site:all seen"]
+    assert asked("age.ip < 1.0", entities(), with_site=False) == ["ip:192.0.2.1 seen"]
 
 
 def test_asking_counts_nothing_but_who_is_asked_for_his_age_is_known_from_then_on() -> None:
@@ -189,7 +190,7 @@ def test_asking_counts_nothing_but_who_is_asked_for_his_age_is_known_from_then_o
     assert {charge.plan.kind for charge in charges} == {Kind.EVIDENCE, Kind.RINGS, Kind.SEEN}
     charged = {(charge.key.entity.dimension, charge.key.metric) for charge in charges if charge.plan == MEETING}
     assert charged == {("sender", SEEN)}
-    others = [meter for charge in charges if charge.plan != MEETING for meter in charge.plan.meters]
+    others = [meter for charge in charges if charge.plan not in (MEETING, MEMORY) for meter in charge.plan.meters]
     assert {meter.charging for meter in others} == {Charging.NEVER}
     assert {charge.member for charge in charges if charge.plan.kind is Kind.EVIDENCE} == {""}, "only read"
 
@@ -322,7 +323,7 @@ async def test_what_a_server_did_not_tell_is_not_known_and_what_others_told_is()
     await learned(store, IP, bad=50)
     wanted = inquiry("reputation.ip.score > 0.9 && last_1h.sender.messages > 1")
     whole = (await known(store, wanted, entities())).scores["ip"]
-    partly = await known(store, wanted, entities(), missing=frozenset({1, 2, 4}))
+    partly = await known(store, wanted, entities(), missing=frozenset({1, 2, 3}))
     assert whole.score > 0.9
     assert partly.scores["ip"].score < 0.1, "by the provider alone"
     assert partly.scores["ip"].volume == 0.0

@@ -217,7 +217,7 @@ async def test_what_is_needed_is_asked_of_the_store_before(loaded: Loading) -> N
         await engine.judge(mail())
         await engine.learn(Outcome(kind=OutcomeKind.SPAM, event=mail()))
     tags.append((await engine.judge(event)).tags)
-    assert tags == [("seen-0-false-false-true",), ("seen-3-true-true-false",)]
+    assert tags == [("seen-0-false-true-true",), ("seen-3-true-true-false",)], "on the first day of all nobody is new"
 
 
 # What a function says

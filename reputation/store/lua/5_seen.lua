@@ -25,11 +25,22 @@ kinds.s = {
       redis.call('SET', seen.key, times, 'PX', seen.plan.longest * 1100)
     end
   end,
-  -- What became known by just this charge is forgotten. For what was known before, the last time is not put back: it is
-  -- then that of a message which came to nothing, and does no harm.
+  -- What became known by just this charge is forgotten, unless it came again since: then it is known from that time on. For
+  -- what was known before, the last time is not put back: it is then that of a message which came to nothing, and does no
+  -- harm.
   refund = function(key, _, _, charged_at)
     local raw = redis.call('GET', key)
-    local first = raw and struct.unpack(TIMES, raw)
-    return first == charged_at and redis.call('DEL', key) or 0
+    if not raw then
+      return 0
+    end
+    local first, last = struct.unpack(TIMES, raw)
+    if first ~= charged_at then
+      return 0
+    end
+    if last > first then
+      redis.call('SET', key, struct.pack(TIMES, last, last), 'KEEPTTL')
+      return 1
+    end
+    return redis.call('DEL', key)
   end,
 }

@@ -91,12 +91,14 @@ Status: 5.1.1
 """.replace("\n", "\r\n").encode()
 
 
-def report(*groups: str, head: str = "Content-Type: message/delivery-status", type: str = TYPE) -> tuple[str, ...]:
+def report(
+    *groups: str, head: str = "Content-Type: message/delivery-status", type: str = TYPE, hostname: str = ""
+) -> tuple[str, ...]:
     """What is read of a report with these groups of fields."""
     fields = "\r\n\r\n".join(("Reporting-MTA: dns; mx.example.org", *groups))
     delimiter = "--4XyZ.1/mx.example.org"
     body = f"Subject: x\r\n\r\n{delimiter}\r\n\r\ntext\r\n{delimiter}\r\n{head}\r\n\r\n{fields}\r\n{delimiter}--\r\n"
-    return failed_recipients(type, body.encode("utf-8", "surrogateescape"))
+    return failed_recipients(type, body.encode("utf-8", "surrogateescape"), hostname)
 
 
 def group(recipient: str = "rfc822; bob@example.org", action: str = "failed", status: str = "5.1.1") -> str:
@@ -104,7 +106,7 @@ def group(recipient: str = "rfc822; bob@example.org", action: str = "failed", st
 
 
 def test_a_report_as_postfix_writes_it() -> None:
-    assert failed_recipients(TYPE, POSTFIX) == ("Gone+list@example.org", "full@example.org")
+    assert failed_recipients(TYPE, POSTFIX) == ("Gone+list@example.org",)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,9 @@ def test_who_the_recipient_is(recipient: str, read: str) -> None:
     ("action", "status", "counts"),
     [
         ("failed", "5.1.1", True),
-        ("Failed", "5.7.1 (refused)", True),
+        ("Failed", "5.1.10 (refused)", True),
+        ("Failed", "5.7.1 (refused)", False),
+        ("failed", "5.2.2", False),
         ("failed", "4.4.7", False),
         ("failed", "5", False),
         ("failed", "", False),
@@ -232,3 +236,9 @@ PIECES += [b"Status: 5.1.1", b"Final-Recipient: rfc822; bob@example.org", b"\xff
 def test_no_report_is_too_strange_to_be_read(type: str, content: bytes) -> None:
     assert isinstance(failed_recipients(type, content), tuple)
     assert isinstance(failed_recipients(f"multipart/report; report-type=delivery-status; {type}", content), tuple)
+
+
+def test_what_we_have_refused_ourselves_is_passed_over() -> None:
+    ours = group() + "\r\nRemote-MTA: dns; MX.example.net."
+    assert report(ours) == report(ours, hostname="mx2.example.net") == ("bob@example.org",)
+    assert report(ours, hostname="mx.example.net") == ()
