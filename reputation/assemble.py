@@ -84,6 +84,8 @@ async def open_engine(
     is away; another one only asks, and raises `StoreError` then.
     """
     organisational_domain("localhost")  # loads the public suffix list, which takes as long as many decisions
+    if not serving:
+        _check_store_exists(settings.store)
     metrics = metrics or Metrics()
     lookups = open_lookups(settings.lookups, metrics)
     store = await open_store(settings.store)
@@ -99,6 +101,13 @@ async def open_engine(
     finally:
         await store.close()
         await lookups.close()
+
+
+def _check_store_exists(settings: StoreSettings) -> None:
+    """Raise `ConfigError` where somebody who only asks would make a store to ask."""
+    scheme, _, rest = settings.url.partition(":")
+    if scheme == "embedded" and not Path(rest).exists():
+        raise ConfigError(f"there is no store in {rest}: give --config, or start reputon first")
 
 
 def _engine(settings: Settings, store: Store, lookups: Lookups, metrics: Metrics) -> Engine:

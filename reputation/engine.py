@@ -30,11 +30,11 @@ from reputation.clock import Clock, SystemClock
 from reputation.conditions import Moment
 from reputation.contracts import Board, Lookups, NoLookups, Store
 from reputation.denials import Denials
-from reputation.entries import DEFAULT_NEVER_BAN, Target
+from reputation.entries import DEFAULT_NEVER_BAN, Ban, Target
 from reputation.errors import StoreError, StoreUnavailable
 from reputation.events import Disconnect, Event, Outcome, Rcpt
 from reputation.explanation import Explanation, reputation_of
-from reputation.holds import Holds
+from reputation.holds import Holds, words_of_hold
 from reputation.inquiry import score_of
 from reputation.keys import Dimension, Entities, Entity, Key, composite, entities_of
 from reputation.metrics import Metrics
@@ -104,7 +104,7 @@ class Engine:
         looked_up = self._briefing.network(event)
         entities = entities_of(event, self.spelling, looked_up)
         standing = self._standing(event, entities, started)
-        verdict = standing.refusal_at(event.stage)
+        verdict = self._banned(policy, event, standing)
         if verdict is None:
             moment = Moment(event, entities, self._clock.now(), looked_up)
             verdict = await self._judged(policy, moment, standing, started)
@@ -114,6 +114,14 @@ class Engine:
             await self._release(event)
         self._count(event, verdict, self._clock.monotonic() - started)
         return verdict
+
+    def _banned(self, policy: Policy, event: Event, standing: Standing) -> Verdict | None:
+        """The refusal of whoever is banned; one whom a rule holds hears what the rule says."""
+        refusal = standing.refusal_at(event.stage)
+        held = (
+            refusal is not None and isinstance(standing.ban, Ban) and words_of_hold(policy, standing.ban, event.stage)
+        )
+        return replace(refusal, reply=held) if refusal is not None and held else refusal
 
     def _standing(self, event: Event, entities: Entities, now: float) -> Standing:
         register = self.registrar.register
@@ -134,7 +142,7 @@ class Engine:
             moment = await self._briefing.completed(policy, moment)
         if moment.entities is not entities:  # a name that was found may be banned, or on a list
             standing = self._standing(event, moment.entities, now)
-            if (banned := standing.refusal_at(event.stage)) is not None:
+            if (banned := self._banned(policy, event, standing)) is not None:
                 return banned
         if standing.allow is not None:
             verdict = await self._decided(policy, event, policy.exempt.charges_for(moment))

@@ -6,10 +6,12 @@ the rule saw. Whoever is released is judged anew. Bursts cost nothing from then 
 
 import asyncio
 import logging
+import re
 
 from reputation.contracts import MAX_REGISTERED
 from reputation.entries import MAX_REASON_LENGTH, Ban
 from reputation.errors import ConfigError, StoreError
+from reputation.events import Stage
 from reputation.keys import Entity
 from reputation.metrics import Metrics
 from reputation.policy import Policy
@@ -17,6 +19,9 @@ from reputation.registrar import Registrar
 from reputation.rules import Rule
 from reputation.verdict import Finding, Reason, Verdict
 
+HELD_BY = "rule "
+"""How the author of a hold begins; the rule's name follows."""
+_CODES = re.compile(r"^(?:\d{3}\s+)?(?:\d\.\d{1,3}\.\d{1,3}\s+)?")
 MOST_AT_ONCE = 100
 """Bans that are being put down; whoever comes beside that is refused by the rule alone."""
 WAIT_SECONDS = 0.05
@@ -72,6 +77,17 @@ class Holds:
         return any(isinstance(entry, Ban) for entry in self._registrar.register.about(entity, now))
 
 
+def words_of_hold(policy: Policy, ban: Ban, stage: Stage) -> str:
+    """What the rule that holds somebody says, as far as that can be said again; empty where there is nothing to say.
+
+    Before the greeting a client hears no other code than that stage's.
+    """
+    rule = policy.named.get(ban.author.removeprefix(HELD_BY)) if ban.author.startswith(HELD_BY) else None
+    if rule is None or "{" in rule.reply:
+        return ""
+    return _CODES.sub("", rule.reply) if stage is Stage.CONNECT else rule.reply
+
+
 def held(rule: Rule, finding: Finding, now: float) -> Ban:
     """The ban of whom a finding is about, from `now` on, in seconds since the epoch of the store.
 
@@ -81,7 +97,7 @@ def held(rule: Rule, finding: Finding, now: float) -> Ban:
     return Ban(
         target=finding.entity,
         action=rule.action,
-        author=f"rule {rule.name}",
+        author=HELD_BY + rule.name,
         reason=reason[:MAX_REASON_LENGTH],
         created_at=now,
         expires_at=now + rule.hold_seconds,

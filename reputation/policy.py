@@ -85,7 +85,8 @@ class Policy:
         names = [each.name for each in asking]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
-            raise ConfigError(f"rule names must differ, because each names a counter: {', '.join(doubled)}")
+            what = "to change a rule of an included file, write [change.NAME]"
+            raise ConfigError(f"rule names must differ, because each names a counter: {', '.join(doubled)}; {what}")
         inquiries = {stage: asked_at(stage, asking) for stage in Stage}
         limits = [rule for rule in self.rules if rule.limited and rule.condition]
         self._set(

@@ -17,14 +17,12 @@ from reputation.charges import Kind
 from reputation.engine import Engine
 from reputation.entries import Ban, Override, Target, spelled, target_of
 from reputation.errors import ConfigError
+from reputation.holds import HELD_BY
 from reputation.keys import Dimension, Entity
 from reputation.rules import MAX_DISTINCT, Rule
 from reputation.spelling import network_id
 from reputation.verdict import Finding
 from reputation.windows import Limit
-
-HELD_BY = "rule "
-"""How the author of a hold begins; the rule's name follows."""
 
 
 async def released(engine: Engine, target: Target, *, author: str, reason: str, now: float) -> list[Ban]:

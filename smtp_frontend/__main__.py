@@ -65,8 +65,12 @@ def start_log(level: str) -> None:
 
 async def serve(settings: Settings, path: Path) -> None:
     """Open engine and next hop, listen, and drain when a signal comes; `path` is what SIGHUP reads again."""
+    level = logging.INFO
     for line in effective_lines(settings):
-        log.info("config %s", line)
+        level = logging.DEBUG if line == "[[rule]]" else level  # hundreds of lines, which check-config shows
+        log.log(level, "config %s", line)
+    rules, shadow = len(settings.rule), sum(rule.mode == "shadow" for rule in settings.rule)
+    log.info("config %s: %d rules, %d of them in shadow mode; check-config --print shows them", path, rules, shadow)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)

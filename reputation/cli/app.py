@@ -3,6 +3,7 @@
 import asyncio
 import json
 import platform
+import sys
 import time
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -20,7 +21,7 @@ from reputation.cli import rules as ruling
 from reputation.cli import serve as serving
 from reputation.cli import tune as tuning
 from reputation.cli.logs import logs_of, print_json
-from reputation.config import Settings, effective_lines, quickstart_path
+from reputation.config import Settings, effective_lines, quickstart_path, without_password
 
 app = typer.Typer(
     name="reputon",
@@ -42,6 +43,17 @@ ConfigOption = Annotated[
 
 def _path(config: Path | None) -> Path:
     return quickstart_path() if config is None else config
+
+
+def _asked(config: Path | None) -> Settings:
+    """The settings of a command that asks about a running site; it says whom it asks when nobody has said so."""
+    settings = settings_of(_path(config))
+    if config is None:
+        print(
+            f"asking {without_password(settings.store.url)}, the store of {_path(None)}: no --config was given",
+            file=sys.stderr,
+        )
+    return settings
 
 
 @app.command()
@@ -79,7 +91,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what is counted about an entity, and what its next event would get. Counts nothing."""
-    explanation = asyncio.run(explaining.explain(settings_of(_path(config)), entity))
+    explanation = asyncio.run(explaining.explain(_asked(config), entity))
     if as_json:
         typer.echo(json.dumps(explaining.as_dict(explanation)))
     else:
@@ -91,7 +103,7 @@ def rules(
     config: ConfigOption = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Show the rules in force, and how often each has acted on the whole fleet, or would have."""
-    rows = asyncio.run(ruling.rules(settings_of(_path(config))))
+    rows = asyncio.run(ruling.rules(_asked(config)))
     if as_json:
         print_json([ruling.as_dict(row) for row in rows])
     else:
@@ -105,7 +117,7 @@ def release(
     reason: Annotated[str, typer.Option("--reason", help="For the audit.")] = "released",
 ) -> None:
     """Let go of somebody whom a rule holds, or an operator has banned; in force on all servers within a second."""
-    for ban in asyncio.run(ruling.release(settings_of(_path(config)), entity, reason=reason)):
+    for ban in asyncio.run(ruling.release(_asked(config), entity, reason=reason)):
         typer.echo(f"released: {ban.id}, put down by {ban.author} because {ban.reason}")
 
 

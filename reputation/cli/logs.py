@@ -20,7 +20,7 @@ from reputation.errors import ConfigError, EntityError
 from reputation.keys import Entity, parse_entity
 from reputation.replay.clients import LOOPBACK
 from reputation.replay.flow import Flow
-from reputation.replay.reading import LogFile, Reading
+from reputation.replay.reading import LogFile, Reading, visible
 from reputation.spelling import Spelling
 from reputation.windows import MICROSECONDS
 
@@ -158,13 +158,19 @@ def show_files(console: Console, files: Sequence[LogFile], notes: Sequence[str])
 
 
 def line(console: Console, text: str, style: str = "") -> None:
-    """Print a line as it is, however narrow the terminal."""
-    console.print(Text(text, style=style), soft_wrap=True)
+    """Print a line as it is, however narrow the terminal, and whatever a stranger wrote into it."""
+    console.print(Text(visible(text), style=style), soft_wrap=True)
 
 
 def table(title: str, *headings: str) -> Table:
-    """A table that cuts nothing off."""
-    return Table(*(Column(heading, overflow="fold") for heading in headings), title=title or None, title_justify="left")
+    """A table that cuts nothing off. Rows go in by `add_row`."""
+    columns = (Column(Text(heading), overflow="fold") for heading in headings)
+    return Table(*columns, title=Text(title) if title else None, title_justify="left")
+
+
+def add_row(rows: Table, *cells: str, style: str = "") -> None:
+    """Add a row as it is: a sender may call himself ``[red]`` or worse, and markup is for our own words."""
+    rows.add_row(*(Text(visible(cell)) for cell in cells), style=style)
 
 
 def print_json(values: object) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from reputation.cli.logs import (
     Logs,
+    add_row,
     check_read,
     entities_in,
     files_as_dicts,
@@ -180,7 +181,7 @@ def _rules_table(report: Report) -> Table:
         counts = (tally.total.hits, tally.messages, tally.false_positives, *known_bad)
         first = _time(report, tally.total.first_us)
         style = "" if tally.total.hits else "dim"
-        rows.add_row(rule.name, *(f"{count:,}" for count in counts), first, style=style)
+        add_row(rows, rule.name, *(f"{count:,}" for count in counts), first, style=style)
     return rows
 
 
@@ -188,11 +189,12 @@ def _show_rule(console: Console, report: Report, name: str, tally: Tally) -> Non
     rule = report.policy.rule(name)
     more = " or more" if tally.overflowed else ""
     different = ", ".join(f"{len(values):,} {_PLURAL[dimension]}" for dimension, values in tally.spread.items())
-    line(console, f"\n{name} ({rule.action}, {rule.mode}) would have hit {different}{more}")
+    console.print()
+    line(console, f"{name} ({rule.action}, {rule.mode}) would have hit {different}{more}")
     rows = table("", "who", "hits", "delivered", "first", "last")
     for entity, hits in tally.top(report.top):
         first, last = _time(report, hits.first_us), _time(report, hits.last_us)
-        rows.add_row(str(entity), f"{hits.hits:,}", f"{hits.delivered:,}", first, last)
+        add_row(rows, str(entity), f"{hits.hits:,}", f"{hits.delivered:,}", first, last)
     console.print(rows)
     if (others := len(tally.entities) - report.top) > 0:
         line(console, f"and {others:,} others")

@@ -5,6 +5,7 @@ import getpass
 import time
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -53,13 +54,14 @@ def show(console: Console, rows: list[Row], now: float) -> None:
     if not rows:
         console.print('There are no rules. Write some, or include those that come with reputon: include = ["default"]')
         return
-    headings = ("rule", "stage", "action", "mode", "5 min", "1 h", "1 d", "last")
-    table = Table(*(Column(heading, overflow="fold") for heading in headings), title="Rules in force")
+    headings = ("rule", "stage", "action", "mode", "1 h", "1 d", "last ago")
+    columns = [Column(heading, overflow="fold", no_wrap=heading in {"rule", "action"}) for heading in headings]
+    table = Table(*columns, title="Rules in force", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for each, tally in rows:
         shadow = each.mode == "shadow"
         counted = tally.would if shadow else tally.hits
         action = each.action if isinstance(each, Rule) else "(Python)"
-        cells = (each.name, each.stage, action, each.mode, *map(str, counted.counts), _ago(counted.last, now))
+        cells = (each.name, each.stage, action, each.mode, *map(str, counted.counts[1:]), _ago(counted.last, now))
         table.add_row(*map(Text, cells), style="dim" if shadow else "")
     console.print(table)
     console.print("Of rules in shadow mode: how often they would have acted.")
@@ -69,15 +71,15 @@ def _ago(at: float | None, now: float) -> str:
     """How long ago something was.
 
     >>> _ago(None, 0.0), _ago(95.0, 100.0), _ago(0.0, 7_300.0)
-    ('never', '5 s ago', '2 h ago')
+    ('never', '5 s', '2 h')
     """
     if at is None:
         return "never"
     seconds = max(0.0, now - at)
     for size, unit in UNITS:
         if seconds >= size:
-            return f"{seconds // size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 async def release(settings: Settings, text: str, *, reason: str) -> list[Ban]:

@@ -21,6 +21,7 @@ from reputation.assemble import open_store
 from reputation.config import Settings, without_password
 from reputation.contracts import Store
 from reputation.errors import StoreUnavailable
+from reputation.rule_settings import RuleSettings
 
 RESTART_SECONDS = 1.0
 STOP_MARGIN_SECONDS = 10.0
@@ -115,14 +116,23 @@ def _show(path: Path, settings: Settings, store_name: str, addresses: list[str])
     typer.echo(f"  smtp      {', '.join(addresses)}")
     typer.echo(f"  next hop  {without_password(settings.smtp.next_hop)}")
     typer.echo(f"  store     {without_password(settings.store.url)}: {store_name}")
+    shadow = sum(rule.mode == "shadow" for rule in settings.rule)
+    typer.echo(f"  rules     {len(settings.rule)}, {shadow} of them in shadow mode, which only count; in force:")
     for rule in settings.rule:
-        key = "+".join(rule.key)
-        typer.echo(f"  rule      {rule.name}: {', '.join(rule.limits)} {rule.count} per {key} ({rule.mode})")
+        if rule.mode != "shadow":
+            typer.echo(f"            {rule.name}: {_sentence(rule)}")
     typer.echo("Try, in another terminal:")
     typer.echo(f"  {_command_to_try(addresses[0])}")
     typer.echo(f"  {sys.argv[0]} explain sender:alice@example.com --config {path}")
     typer.echo("Ctrl-C stops it.")
     sys.stdout.flush()
+
+
+def _sentence(rule: RuleSettings) -> str:
+    """What a rule does, in a line."""
+    if not rule.limits:
+        return f"{rule.action} at {rule.stage} when {' '.join(rule.when.split())}"
+    return f"{rule.action} above {', '.join(rule.limits)} {rule.count} per {'+'.join(rule.key)}"
 
 
 def _command_to_try(address: str) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from reputation.cli.logs import (
     Logs,
+    add_row,
     check_read,
     entities_in,
     files_as_dicts,
@@ -190,7 +191,8 @@ def _table(tuned: Tuned) -> Table:
         *("limit", "above", "of", *(("bad above",) if bad else ())),
     )
     for proposal in tuned.proposals:
-        rows.add_row(
+        add_row(
+            rows,
             str(proposal.series),
             f"{proposal.entity_days:,}",
             *(f"{proposal.quantiles[share]:,}" for share in shares),

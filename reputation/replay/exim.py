@@ -16,6 +16,9 @@ How much there is depends on `log_selector`: connections and their ends come wit
 were taken with ``+received_recipients`` (else those are known that a delivery was tried to), sessions are told apart by
 ``+incoming_port`` or ``+pid``; without these each message is a session.
 
+An address may be long and full of what looks like a log, because clients choose it. So each part is looked for once, at
+the place where Exim writes it, and a line takes time in proportion to its length.
+
 Bugs: Exim logs no codes, so that a recipient does not exist is told by the usual words of the text.
 """
 
@@ -23,6 +26,7 @@ import re
 
 from reputation.replay.postfix import address_of
 from reputation.replay.records import (
+    MAX_TEXT_LENGTH,
     Connected,
     Fate,
     Left,
@@ -41,17 +45,17 @@ _LINE = re.compile(
     r"(?:\[(?P<pid>\d+)\] )?"
     r"(?:(?P<id>[0-9A-Za-z]{6}-(?:[0-9A-Za-z]{6}-[0-9A-Za-z]{2}|[0-9A-Za-z]{11}-[0-9A-Za-z]{4})) )?(?P<text>.*)"
 )
-_HOST = re.compile(r"\bH=(?:([^\s(\[]\S*) )?(?:\((.*?)\) )?\[([0-9A-Fa-f.:]+)\](?::(\d+))?")
+_HOST = re.compile(r" ?(?:R=\S+ )?H=(?:([^\s(\[]\S*) )?(?:\((.*?)\) )?\[([0-9A-Fa-f.:]+)\](?::(\d+))?")
 _ARRIVED = re.compile(r'<= (?:<>|("(?:[^"\\]|\\.)*"@\S+|[^\s<]\S*))(?: |$)')
 _PROTOCOL = re.compile(r" P=(\S+)")
 _LOGIN = re.compile(r" A=[^:\s]+:(\S+)")
 _SIZE = re.compile(r" S=(\d+)")
 _SUBJECT = re.compile(r' T="(?:[^"\\]|\\.)*"')
 _WENT = re.compile(r"(=>|->|>>|\*\*|==) (\S+)(?: \([^)]*\))?(?: <([^>]*)>)?")
-_REJECTED = re.compile(
-    r"(?: F=<(?P<sender>[^>]*)>)?(?: A=[^:\s]+(?::(?P<user>\S+))?)? (?P<later>temporarily )?rejected "
-    r"(?:(?P<verb>RCPT|MAIL) <(?P<address>[^>]*)>|(?P<data>after DATA|DATA)\b)(?P<why>.*)"
-)
+_FROM = " F=<"
+_PATH = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^">])*)>')
+"""What stands behind a "<": a quoted part may hold anything."""
+_REJECTED = re.compile(r" (?P<later>temporarily )?rejected (?:(?P<verb>RCPT|MAIL) <|(?P<data>after DATA|DATA)\b)")
 _UNKNOWN = re.compile(
     r"unrouteable address|unknown (?:user|recipient)|(?:user|recipient) unknown|no such|does ?n.t exist|does not exist",
     re.IGNORECASE,
@@ -81,6 +85,8 @@ def parse(text: str, origin: Origin) -> Record | None:
         return _went(rest, origin.at_us, f"{origin.host} {id}")
     if id and (rest == "Completed" or rest.startswith("Completed ")):
         return Removed(origin.at_us, f"{origin.host} {id}")
+    if len(rest) > MAX_TEXT_LENGTH:
+        raise UnreadableLine
     if "rejected " in rest:
         return _refused(rest, origin)
     if " authenticator failed for " in rest:
@@ -99,8 +105,9 @@ def _taken(rest: str, origin: Origin, id: str) -> Taken:
     arrived = _ARRIVED.match(rest)
     if arrived is None:
         raise UnreadableLine
-    rest = _SUBJECT.sub("", rest[arrived.end() - 1 :], count=1)
-    host, protocol, login, size = (each.search(rest) for each in (_HOST, _PROTOCOL, _LOGIN, _SIZE))
+    rest = _SUBJECT.sub("", rest[len(arrived[0].rstrip(" ")) :], count=1)
+    said, host = rest[:MAX_TEXT_LENGTH], _HOST.match(rest)
+    protocol, login, size = (each.search(said) for each in (_PROTOCOL, _LOGIN, _SIZE))
     name, helo, client, port = host.groups() if host else ("", "", "", "")
     _, found, recipients = rest.rpartition(" for ")
     return Taken(
@@ -128,17 +135,24 @@ def _went(rest: str, at_us: int, id: str) -> Went:
 
 
 def _refused(rest: str, origin: Origin) -> Refused | None:
-    match, host = _REJECTED.search(rest), _HOST.search(rest)
-    if match is None or host is None:
+    host = _HOST.match(rest)
+    if host is None:
         return None
+    match, sender, user = _REJECTED.search(rest, host.end()), None, ""
+    begin = rest.find(_FROM, host.end(), match.start()) if match else -1
+    end = host.end()
+    if begin >= 0:
+        sender, end = _path(rest, begin + len(_FROM))
+        match = _REJECTED.search(rest, end)  # the sender's name may hold those words
+    if match is None:
+        return None
+    if login := _LOGIN.search(rest[end : match.start()]):
+        user = login[1]
+    address, end = _path(rest, match.end()) if match["verb"] else ("", match.end())
+    what, recipient = _what(match, rest[end:]), address
+    if what is Turned.SENDER:
+        sender, recipient = address, ""
     name, helo, client, port = host.groups()
-    sender, recipient, what = match["sender"], match["address"] or "", Turned.RECIPIENT
-    if match["verb"] == "MAIL":
-        sender, recipient, what = recipient, "", Turned.SENDER
-    elif match["data"]:
-        what = Turned.MESSAGE
-    elif not match["later"] and _UNKNOWN.search(match["why"]):
-        what = Turned.UNKNOWN_RECIPIENT
     return Refused(
         origin.at_us,
         _place(origin, client, port),
@@ -147,9 +161,25 @@ def _refused(rest: str, origin: Origin) -> Refused | None:
         what,
         sender,
         recipient,
-        user=match["user"] or "",
+        user=user,
         helo=helo or name or "",
     )
+
+
+def _path(rest: str, begin: int) -> tuple[str, int]:
+    """The address that begins there, behind a "<", and where it ends. Raises `UnreadableLine`."""
+    match = _PATH.match(rest, begin)
+    if match is None:
+        raise UnreadableLine
+    return match[1], match.end()
+
+
+def _what(match: re.Match[str], why: str) -> Turned:
+    if match["verb"] == "MAIL":
+        return Turned.SENDER
+    if match["data"]:
+        return Turned.MESSAGE
+    return Turned.UNKNOWN_RECIPIENT if not match["later"] and _UNKNOWN.search(why) else Turned.RECIPIENT
 
 
 def _login_failed(rest: str, origin: Origin) -> LoginFailed | None:

@@ -3,7 +3,9 @@
     2026-11-24T15:04:13.123 INFO reputon.maillog verdict stage=mail action=accept reason=... from=<a@example.com> ...
     2026-11-24T15:04:13.456 INFO reputon.maillog message result=delivered id=... from=<a@example.com> nrcpt=1 ...
 
-What came before this, such as the date of a journal, is passed over.
+In front of this there may be what a journal or syslog puts there (date, host, program), the date of a container's log,
+or the container's name and a bar. Nothing else: what a mail server quotes of a client may look like a line of ours, so
+one that a program of Postfix or Exim wrote, or that begins with other words, is none.
 
 Every line of a verdict is an attempt, and every attempt is an event, whatever the policy of then made of it.
 
@@ -16,22 +18,28 @@ import re
 from ipaddress import ip_address
 
 from reputation.events import Stage
-from reputation.replay.records import Finished, Judged, Origin, Record, UnreadableLine
+from reputation.replay.records import MAX_TEXT_LENGTH, Finished, Judged, Origin, Record, UnreadableLine
 from reputation.verdict import DENYING
 
 MARK = " reputon.maillog "
-LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?) [A-Z]+ reputon\.maillog (.*)")
+LINE = re.compile(
+    r"(?:[\w.-]+ +\| )?"
+    r"(?:(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+) "
+    r"(?:\S+ (?!postfix|exim|[^\s:]*/)[^\s:\[]+(?:\[\d+\])?: )?)?"
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?) [A-Z]+ reputon\.maillog (.*)"
+)
+"""For `match`, never `search`. All programs of Postfix have a slash in their names."""
 _FIELD = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*))(?: |$)')
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))")
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def parse(text: str, origin: Origin) -> Record | None:
-    """Read the message of a line. Raises `UnreadableLine` where a field is missing."""
+    """Read the message of a line. Raises `UnreadableLine` where a field is missing or cut."""
     kind, _, rest = text.partition(" ")
     if kind not in {"verdict", "message"}:
         return None
-    fields = {name: plain if quoted is None else _unescaped(quoted) for name, quoted, plain in _fields(rest)}
+    fields = _fields(rest)
     try:
         place = f"{origin.host} {fields['session']}"
         if kind == "message":
@@ -51,8 +59,18 @@ def parse(text: str, origin: Origin) -> Record | None:
         raise UnreadableLine from None
 
 
-def _fields(text: str) -> list[tuple[str, str | None, str]]:
-    return [(match[1], match[2], match[3]) for match in _FIELD.finditer(text)]
+def _fields(text: str) -> dict[str, str]:
+    if len(text) > MAX_TEXT_LENGTH:
+        raise UnreadableLine
+    fields, position = {}, 0
+    # Each where the one before ends: to look for the next anywhere takes time with the square of the length.
+    while match := _FIELD.match(text, position):
+        name, quoted, plain = match.groups()
+        fields[name] = plain if quoted is None else _unescaped(quoted)
+        position = match.end()
+    if position < len(text):
+        raise UnreadableLine
+    return fields
 
 
 def _address(text: str) -> str:

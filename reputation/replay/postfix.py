@@ -53,7 +53,7 @@ _USER = re.compile(r", sasl_username=([^,]*)")
 _EARLIER_ID = re.compile(r", orig_queue_id=(\w+)")
 _EARLIER_CLIENT = re.compile(r", orig_client=[^\s\[]*\[([^\]\s]+)\]")
 _QUEUED = re.compile(r"from=<(.*)>, size=(\d+), nrcpt=(\d+) ")
-_WENT = re.compile(r"to=<(.*?)>, (?:orig_to=<(.*?)>, )?relay=.*, status=([\w-]+)(?= |$)")
+_STATUS = re.compile(r"[\w-]+(?= |$)")
 _REJECT = re.compile(r"(?:milter-)?reject: ([A-Z][A-Z-]*) from [^\s\[]*\[([^\]\s]+)\](?::\d+)?: (?:(\d{3})\b)? ?(.*)")
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}\b")
 _LOGIN_FAILED = re.compile(r"warning: ([^\s\[]*\[[^\]\s]+\])(?::\d+)?: SASL \S+ authentication failed")
@@ -207,11 +207,13 @@ def _delivery(text: str, origin: Origin) -> Went | None:
     id, _, rest = text.partition(": ")
     if not rest.startswith("to=<"):
         return None
-    match = _WENT.match(rest)
-    if match is None:
+    # No pattern: what a client wrote as a recipient could make one try for minutes.
+    envelope, found, how = rest.partition(">, relay=")
+    status = _STATUS.match(how.partition(", status=")[2])
+    if not found or status is None:
         raise UnreadableLine
-    address, recipient, status = match.groups()
-    fate = _FATES.get(status)
+    address, _, recipient = envelope[4:].partition(">, orig_to=<")
+    fate = _FATES.get(status[0])
     if fate is None:  # a probe that verifies an address
         return None
     return Went(origin.at_us, f"{origin.host} {_checked(id)}", address, recipient or address, fate)

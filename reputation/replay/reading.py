@@ -5,12 +5,13 @@ Each line is told apart by itself, so one file may hold several kinds, as a jour
 * ``Nov 24 15:04:13 host program[8]: ...`` and ``2026-11-24T15:04:13.123+01:00 host program[8]: ...`` are syslog:
   Postfix by the program's name, Exim too; all other programs are passed over;
 * ``2026-11-24 15:04:13 ...`` is Exim's own;
-* whatever holds ``... reputon.maillog ...`` is ours.
+* ``2026-11-24T15:04:13.123 INFO reputon.maillog ...`` is ours, also behind what a syslog or a container puts in front.
 
 Files may be compressed (gzip, bzip2, xz), and come in any order: rotated ones follow each other, those of several
 servers are merged. `-` is standard input. Nothing but the line at hand is kept.
 
-A line that cannot be read is counted, and the first few are kept to be shown. A file of which nothing can be read is a
+A line that cannot be read is counted, and the first few are kept to be shown. So is one that is too long
+(`MAX_LINE_BYTES`, `records.MAX_TEXT_LENGTH`); it is not cut. A file of which nothing can be read is a
 mistake (`ConfigError`), and so is one that is not there or damaged.
 """
 
@@ -34,11 +35,11 @@ from reputation.errors import ConfigError
 from reputation.replay import exim, ours
 from reputation.replay.dates import MONTHS, Calendar
 from reputation.replay.postfix import DAEMONS
-from reputation.replay.records import Origin, Record, UnreadableLine
+from reputation.replay.records import MAX_TEXT_LENGTH, Origin, Record, UnreadableLine
 
 STDIN = Path("-")
 MAX_LINE_BYTES = 10_240
-"""What is longer is no line of a mail log: syslog and Exim stop at 8 kB."""
+"""What is longer is no line of a mail log: syslog and Exim stop at 8 kB, and only a list of recipients is that long."""
 EXAMPLES = 3
 EXAMPLE_LENGTH = 100
 HOPELESS_LINES = 10_000
@@ -77,13 +78,23 @@ class LogFile:
 
 def printable(line: str) -> str:
     """The beginning of a line, with what a terminal should not get escaped."""
-    text = line[:EXAMPLE_LENGTH]
+    return visible(line[:EXAMPLE_LENGTH])
+
+
+def visible(text: str) -> str:
+    """A text with what a terminal should not get escaped.
+
+    >>> visible("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    if text.isprintable():
+        return text
     return "".join(it if it.isprintable() else it.encode("unicode_escape").decode("ascii") for it in text)
 
 
 def record_of(line: str, calendar: Calendar) -> Record | None:
     """What a line says; None for nothing that is wanted. Raises `UnreadableLine`, `ValueError` or `OverflowError`."""
-    if ours.MARK in line and (match := ours.LINE.search(line)):
+    if ours.MARK in line and (match := ours.LINE.match(line)):
         return ours.parse(match[2], Origin(calendar.of_iso(match[1]), "", ""))
     if line[:1] == "<":
         line = _PRIORITY.sub("", line, count=1)
@@ -103,6 +114,8 @@ def _of_syslog(rest: str, at_us: int) -> Record | None:
     name, _, pid = tag.partition("[")
     directory, _, program = name.rpartition("/")
     if directory and (parse := DAEMONS.get(program)) is not None:
+        if len(text) > MAX_TEXT_LENGTH:
+            raise UnreadableLine
         return parse(text, Origin(at_us, host, pid[:-1]))
     if program.startswith("exim"):
         own = _EXIM_DATE.match(text)

@@ -157,6 +157,10 @@ class Finished(NamedTuple):
     result: str
 
 
+MAX_TEXT_LENGTH = 4_096
+"""Characters of what a line says, without its date. One that says more is counted as unreadable and not cut, because
+half a line may say something else; only the recipients behind an arrival of Exim's go on. Postfix stops at 2 kB."""
+
 Record = (
     Connected | Secured | Left | LoginFailed | Taken | Queued | Refused | Went | Expired | Removed | Judged | Finished
 )

@@ -22,7 +22,7 @@ mode = "shadow"                                   every rule
 ---
 ...
 
-A script without a configuration is about the one that it is played with.
+A script without a configuration is about the one that it is played with; it needs no line ---.
 """
 
 import ast
@@ -148,6 +148,9 @@ def _scenes(text: str) -> Iterator[tuple[str, str, Sequence[tuple[int, str]]]]:
             title, header, dialogue, in_header = line.strip("= "), [], [], True
         elif in_header and line == "---":
             in_header = False
+        elif in_header and _STEP.fullmatch(line):  # no line of TOML looks like it
+            in_header = False
+            dialogue.append((number, line))
         elif in_header:
             header.append(line)
         elif line and not line.startswith("#"):

@@ -107,7 +107,7 @@ async def test_clients_whose_clocks_differ_decide_alike(either: AnyServers, pref
 # Must show: a killed front end's leases come back within the lease time.
 
 
-async def test_the_leases_of_a_killed_front_end_come_back_within_the_lease_time(
+async def test_pitfall_02_the_leases_of_a_killed_front_end_come_back_within_the_lease_time(
     either: AnyServers, open_store: OpenStore, prefix: str
 ) -> None:
     engine = fleet_engine(open_store(either.url, deadline_seconds=PATIENCE_SECONDS))
@@ -122,6 +122,23 @@ async def test_the_leases_of_a_killed_front_end_come_back_within_the_lease_time(
         await front_end.kill()
         assert not await admits()
         assert 0.2 < await becomes(admits, PATIENCE_SECONDS) < LEASE_SECONDS + 0.5
+
+
+async def test_pitfall_02_what_a_killed_front_end_was_charged_ages_out_with_its_window(
+    either: AnyServers, open_store: OpenStore, prefix: str
+) -> None:
+    """It dies between MAIL and the end of the message, and nobody is left who could give anything back."""
+    engine = fleet_engine(open_store(either.url, deadline_seconds=PATIENCE_SECONDS))
+
+    async def admits() -> bool:
+        return (await engine.judge(event_of("mail", "alice@example.com"))).action is Action.ACCEPT
+
+    async with process(either.url, prefix) as front_end:
+        for _ in range(MESSAGES):
+            assert (await front_end.tell("mail", "alice@example.com"))[0] == Action.ACCEPT
+        await front_end.kill()
+        assert not await admits()
+        await becomes(admits, 2 * MESSAGES_SECONDS + PATIENCE_SECONDS)
 
 
 async def test_the_leases_of_a_living_one_are_kept_until_its_session_ends(
@@ -179,7 +196,7 @@ async def test_while_the_store_is_away_each_process_enforces_its_share(
 # Denials
 
 
-async def test_a_flood_of_refusals_costs_no_round_trips(server: AnyServers, open_store: OpenStore) -> None:
+async def test_pitfall_22_a_flood_of_refusals_costs_no_round_trips(server: AnyServers, open_store: OpenStore) -> None:
     store, clock = open_store(server.url, deadline_seconds=PATIENCE_SECONDS), ManualClock(1_000.0)
     strict = rule(limits=("3/1h",))
     engine = Engine(policy=Policy(rules=(strict,), tracked=frozenset()), store=store, clock=clock)

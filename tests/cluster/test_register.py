@@ -72,7 +72,9 @@ def seconds_until(asked: Member, reason: str, doer: Member, *command: object) ->
     return float(seconds)
 
 
-def test_a_ban_is_in_force_and_lifted_everywhere_within_a_second(redis_cluster_7: ClusterServers, prefix: str) -> None:
+def test_pitfall_20_a_ban_is_in_force_and_lifted_everywhere_within_a_second(
+    redis_cluster_7: ClusterServers, prefix: str
+) -> None:
     with fleet(redis_cluster_7.url, prefix, 0.0, 0.0) as (one, other):
         for doer, asked in ((one, other), (other, one)):
             assert seconds_until(asked, "banned", doer, "put", "ip:192.0.2.0/24", None) < WITHIN_SECONDS

@@ -121,7 +121,7 @@ UNFINISHED = [
 
 @pytest.mark.parametrize("how", ["close", "reset", "half-close"])
 @pytest.mark.parametrize("step", UNFINISHED)
-async def test_a_client_that_hangs_up_leaves_nothing_behind(step: Steps, how: str, hop: ScriptedHop) -> None:
+async def test_pitfall_02_a_client_that_hangs_up_leaves_nothing_behind(step: Steps, how: str, hop: ScriptedHop) -> None:
     async with front_end(LIMIT, next_hop=hop.url) as mx:
         async with mx.client() as client:
             await step(client)

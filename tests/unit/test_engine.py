@@ -252,7 +252,7 @@ async def test_pitfall_25_the_first_answer_ends_the_trouble(store: TroubledStore
     assert sample(engine.metrics.registry, "reputon_store_up") == 1
 
 
-async def test_each_change_of_the_store_s_state_is_logged_once(
+async def test_pitfall_31_each_change_of_the_store_s_state_is_logged_once(
     store: TroubledStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = engine_of(store, rule("roomy", limits=("99/1h",)), clock=clock)

@@ -90,7 +90,9 @@ async def test_leases_come_back_at_the_end_also_of_who_was_banned_meanwhile(stor
 # Exempt
 
 
-async def test_who_is_on_the_allow_list_is_asked_no_rule_and_counted_all_the_same(store: CountedStore) -> None:
+async def test_pitfall_20_who_is_on_the_allow_list_is_asked_no_rule_and_counted_all_the_same(
+    store: CountedStore,
+) -> None:
     sessions = rule("sessions", key=(Dimension.IP,), count=Metric.CONCURRENT, limits=("1/1m",))
     strangers = rule("strangers", key=(Dimension.SENDER,), count="distinct(ip)", limits=("1/1h",))
     engine = await engine_of(store, HOURLY, sessions, strangers, entries=(listing("allow", "ip:192.0.2.0/24"),))

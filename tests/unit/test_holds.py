@@ -157,7 +157,7 @@ async def test_without_hold_seconds_and_in_shadow_nobody_is_held(store: ClockedS
     assert engine.registrar.register.entries == ()
 
 
-async def test_who_must_never_be_banned_is_refused_by_the_rule_alone(
+async def test_pitfall_20_who_must_never_be_banned_is_refused_by_the_rule_alone(
     store: ClockedStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = engine_of(store, HOLDING, never_ban=(target("ip:192.0.2.0/24"),))
@@ -196,7 +196,7 @@ async def test_an_operator_s_ban_is_not_replaced_by_a_shorter_one(store: Clocked
     assert engine.registrar.register.entries == (theirs,)
 
 
-async def test_of_many_that_are_refused_at_once_one_puts_the_ban_down(store: ClockedStore) -> None:
+async def test_pitfall_31_of_many_that_are_refused_at_once_one_puts_the_ban_down(store: ClockedStore) -> None:
     """One entry, one line of the audit, one notification."""
     engine = engine_of(store, HOLDING)
     await asyncio.gather(*(engine.judge(mail(f"{number}@example.com")) for number in range(50)))

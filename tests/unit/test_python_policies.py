@@ -516,7 +516,7 @@ def test_check_config_finds_mistakes_in_files(file: Path) -> None:
 )
 def test_two_of_one_name_are_a_mistake(file: Path, more: str) -> None:
     file.write_text(HEADER + asking("mail", "return None"), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"reputon\.toml: \[\[python\]\] rule names must differ, .*: site-policy$"):
+    with pytest.raises(ConfigError, match=r"reputon\.toml: \[\[python\]\] rule names must differ, .*: site-policy;"):
         settings_with(file.parent, more)
 
 

@@ -156,7 +156,7 @@ async def test_who_lifts_says_who_he_is_and_why(one: Fixture, author: str, reaso
         await one.keeper.lift("ban|user:x", author=author, reason=reason)
 
 
-async def test_what_is_never_banned_cannot_be(store: Store) -> None:
+async def test_pitfall_20_what_is_never_banned_cannot_be(store: Store) -> None:
     fixture = Fixture(store, never_ban=(target("ip:192.0.2.7"),))
     with pytest.raises(ConfigError, match="never banned"):
         await fixture.keeper.put(ban("ip:192.0.2.0/24"))

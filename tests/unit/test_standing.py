@@ -141,8 +141,8 @@ def test_who_has_stopped_is_a_repeat_offender_still() -> None:
     assert found.repeat_offender > 0.9 and found.active_now == pytest.approx(0.2) and found.score > 0.9
 
 
-def test_an_hour_of_spam_moves_the_score() -> None:
-    """PITFALLS 26: in an average over time it would hardly."""
+def test_pitfall_26_an_hour_of_spam_moves_the_score() -> None:
+    """In an average over time it would hardly."""
     months = {"good": 3_000.0, "good_now": 100.0}
     before, after = of_client(evidence(**months)), of_client(evidence(**months, bad=200, bad_now=200))
     assert before.score < 0.01 and after.score > 0.6
