@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from reputation.errors import ConfigError
 from reputation.events import ClientAddress
+from reputation.facts import Lookup
 from reputation.lookups import answers
 from reputation.lookups.answers import Answer
 from reputation.lookups.names import listed_name
@@ -99,7 +100,7 @@ class Dnsbl:
         if any(client in network for network in UNASKED):
             return CLEAR, "", now + answers.MOST_SECONDS
         zone = self.zones[name]
-        answer = await self._resolver.ask(listed_name(client, zone.name), "A")
+        answer = await self._resolver.ask(listed_name(client, zone.name), "A", Lookup.DNSBL)
         if answer.status == answers.TEMPERROR:
             return answers.TEMPERROR, "", answer.expires
         word = standing(answer, zone)

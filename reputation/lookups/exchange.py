@@ -55,9 +55,9 @@ class Heard(NamedTuple):
 
 
 def query_of(name: str, kind: str) -> dns.message.Message:
-    """A question with a fresh id. The name is one that `names.askable` has made."""
+    """A question with a fresh id. The name is one that `names.askable` has made, or empty for the root."""
     # Labels one by one: text of dnspython's has escapes, and of a name of a stranger nothing is an escape.
-    labels = [label.encode("ascii") for label in name.split(".")]
+    labels = [label.encode("ascii") for label in name.split(".") if label]
     return dns.message.make_query(
         dns.name.Name([*labels, b""]), dns.rdatatype.from_text(kind), use_edns=0, payload=UDP_PAYLOAD
     )

@@ -12,11 +12,10 @@ temperror  the DNS gave no answer, and the rest of them did not confirm a name
 ========== ===================================================================
 """
 
-import asyncio
 from ipaddress import IPv4Address, ip_address
 
 from reputation.events import ClientAddress
-from reputation.facts import PASS, TEMPERROR
+from reputation.facts import PASS, TEMPERROR, Lookup
 from reputation.lookups import answers
 from reputation.lookups.answers import Answer
 from reputation.lookups.names import reverse_name
@@ -33,14 +32,14 @@ Found = tuple[str, str, float]
 
 async def iprev_of(resolver: Resolver, client: ClientAddress) -> Found:
     """Ask about a client. Raises nothing."""
-    reverse = await resolver.ask(reverse_name(client), "PTR")
+    reverse = await resolver.ask(reverse_name(client), "PTR", Lookup.IPREV)
     if reverse.status == answers.TEMPERROR:
         return TEMPERROR, "", reverse.expires
     if reverse.status != answers.FOUND:
         return PERMERROR, "", reverse.expires
     names = sorted(set(reverse.texts()[:MAX_NAMES]))
     kind = "A" if isinstance(client, IPv4Address) else "AAAA"
-    forward = await asyncio.gather(*(resolver.ask(name, kind) for name in names))
+    forward = await resolver.ask_all([(name, kind) for name in names], Lookup.IPREV)
     expires = min(answer.expires for answer in (reverse, *forward))
     for name, answer in zip(names, forward, strict=True):
         if _has(answer, client):

@@ -7,8 +7,9 @@
 A task that is late goes on for up to `BACKGROUND_SECONDS` in all, so that the next event finds its fact. What is found
 is remembered for as long as the answers hold that it rests on; a temperror for a few seconds.
 
-Promises: nothing raises, whatever a client writes. What can wait is bounded: `MAX_UNDER_WAY` facts, and the resolver's
-questions; one more is a temperror at once.
+Promises: nothing raises, whatever a client writes. What can wait is bounded: facts (`SHARES`), and the resolver's
+questions; one more is a temperror at once. The facts of one kind do not take the places of another, and those of one
+network of clients only a few of them.
 """
 
 import asyncio
@@ -28,12 +29,12 @@ from reputation.lookups.cache import Cache
 from reputation.lookups.dnsbl import LISTED, Dnsbl, Zone, zones_of
 from reputation.lookups.exchange import WAITS
 from reputation.lookups.iprev import iprev_of
-from reputation.lookups.names import unmapped
+from reputation.lookups.names import network_of, unmapped
+from reputation.lookups.places import Places, Share
 from reputation.lookups.resolver import Resolver, server_of, servers_of
 from reputation.lookups.sender_policy import NONE, Identity, identity_of, policy_of
 from reputation.metrics import Metrics
 
-MAX_UNDER_WAY = 1_000
 BACKGROUND_SECONDS = 10.0
 
 log = logging.getLogger("reputon.lookups")
@@ -47,6 +48,9 @@ _PERSONAL: Fact = ("", "")
 """Stands where SPF of a domain differs from sender to sender."""
 _IPREV, _DNSBL, _SPF = (str(lookup.value) for lookup in Lookup)
 assert (_IPREV, _DNSBL, _SPF) == ("iprev", "dnsbl", "spf")
+SHARES = {_IPREV: Share(300, 20), _DNSBL: Share(400, 20), _SPF: Share(300, 20)}
+"""Facts under way: in all, and about clients of one network (and one list)."""
+assert SHARES.keys() == set(Lookup)
 
 
 class Looking:
@@ -72,6 +76,7 @@ class Looking:
         self._metrics = metrics
         self._facts: Cache[Fact] = Cache(most_cached)
         self._flights: dict[FactKey, asyncio.Task[Fact]] = {}
+        self._places: Places[tuple[bytes, str]] = Places(SHARES)
         self._is_closed = False
 
     @property
@@ -140,12 +145,18 @@ class Looking:
         )
 
     def _start(self, key: FactKey, client: ClientAddress, identity: Identity | None) -> asyncio.Task[Fact] | None:
-        """Begin to find out a fact; None where too many are being found out."""
-        if self._is_closed or len(self._flights) >= MAX_UNDER_WAY:
+        """Begin to find out a fact; None where too many like it are being found out."""
+        group = (network_of(client), str(key[2]) if key[0] == _DNSBL else "")
+        if self._is_closed or not self._places.take(key[0], group):
             return None
         flight = asyncio.create_task(self._find(key, client, identity), name="look-up")
         self._flights[key] = flight
-        flight.add_done_callback(lambda _: self._flights.pop(key, None))
+
+        def land(_: asyncio.Task[Fact]) -> None:
+            del self._flights[key]
+            self._places.free(key[0], group)
+
+        flight.add_done_callback(land)
         return flight
 
     async def _find(self, key: FactKey, client: ClientAddress, identity: Identity | None) -> Fact:

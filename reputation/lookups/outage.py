@@ -1,8 +1,13 @@
 """Whether the DNS answers at all: said once when it stops and once when it begins again.
 
-It is away when nothing has come back after many attempts, over a while; one name whose servers are away does not look
-like that as long as anything else is asked about. While it is away, one question at a time goes out to see, and all
-others are a temperror at once: an event that waits for each of them would wait for its whole deadline.
+When nothing has come back after many attempts, over a while, it may be away; or strangers have had us ask about names
+whose servers are silent, as many and as unrelated as they like, while nothing else was asked about. So silence is only
+a suspicion, and a question decides that no stranger has a hand in (`NEUTRAL`): it is away when that is not answered
+either. While it is away, one question at a time goes out to see, with the neutral one beside it, and all others are a
+temperror at once: an event that waits for each of them would wait for its whole deadline.
+
+Bugs: a resolver that has the root's records and reaches nobody else is not away; events wait for their deadlines until
+it says SERVFAIL by itself. A server that answers all but the neutral question can still be made to look away.
 """
 
 import logging
@@ -10,6 +15,8 @@ import logging
 from reputation.clock import Clock
 from reputation.lookups.exchange import Server
 
+NEUTRAL = ("", "SOA")
+"""The root's: each resolver has or gets it, and it is small."""
 SILENT_ATTEMPTS = 8
 SILENT_SECONDS = 2.0
 SHUNNED_SECONDS = 30.0
@@ -29,6 +36,12 @@ class Outage:
         self._since = 0.0
         self.is_on = False
         """Whether the DNS is away, as far as is known."""
+
+    @property
+    def is_suspected(self) -> bool:
+        """Whether it is time for the neutral question."""
+        lasted = self._clock.monotonic() - self._since
+        return not self.is_on and self._silences >= SILENT_ATTEMPTS and lasted >= SILENT_SECONDS
 
     def order(self) -> tuple[Server, ...]:
         """All servers, those first that have not been silent of late."""
@@ -52,6 +65,9 @@ class Outage:
         if not self._silences:
             self._since = now
         self._silences += 1
-        if not self.is_on and self._silences >= SILENT_ATTEMPTS and now - self._since >= SILENT_SECONDS:
+
+    def conclude(self) -> None:
+        """The neutral question has had its time."""
+        if self.is_suspected:  # and nothing was heard since
             self.is_on = True
             log.warning("the DNS does not answer, look-ups are temperrors: %s", ", ".join(map(str, self._servers)))

@@ -5,18 +5,24 @@ Promises:
 * `ask` raises nothing, and what it takes is bounded (`LIFETIME_SECONDS`). Trouble is the answer "temperror".
 * The same question goes out once, however many wait for it. Whoever stops waiting stops nothing for the others, and
   an answer for which nobody waits any more is still remembered.
-* Everything is bounded: what is remembered, questions under way (`MAX_UNDER_WAY`; one more is a temperror at once),
-  what is read of an answer (`reputation.lookups.answers`, `reputation.lookups.exchange`).
+* Everything is bounded: what is remembered, questions under way (`SHARES`; one more is a temperror at once), what is
+  read of an answer (`reputation.lookups.answers`, `reputation.lookups.exchange`).
+* Questions of one purpose do not take the places of another, and those about one domain only a few of them: names that
+  nobody answers for harm nobody else.
 * Names are taken as they are: no search domains, no hosts file.
 
 Answers are believed as they come from the configured servers: those should be on this machine or in this network.
+
+Bugs: a domain is one that was registered, by the public suffix list. Where customers of a domain that is not on it have
+name servers of their own, a silent one takes the places of the others.
 """
 
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
+from typing import Any
 
 import dns.exception
 import dns.message
@@ -24,15 +30,27 @@ import dns.resolver
 
 from reputation.clock import Clock
 from reputation.errors import ConfigError
+from reputation.facts import Lookup
 from reputation.lookups.answers import KINDS, NXDOMAIN, Answer, Record, answer_of, failed
 from reputation.lookups.cache import Cache
 from reputation.lookups.exchange import WAITS, Exchange, Server
-from reputation.lookups.names import askable
-from reputation.lookups.outage import Outage
+from reputation.lookups.names import askable, asked_domain
+from reputation.lookups.outage import NEUTRAL, Outage
+from reputation.lookups.places import Places, Share
 from reputation.metrics import Metrics
 
-MAX_UNDER_WAY = 500
-"""Each has a socket for each server that it was put to."""
+_SCOUT = "scout"
+"""The purpose of what goes out to see while the DNS is away."""
+SHARES: dict[str, Share] = {
+    Lookup.IPREV: Share(150, 20),
+    Lookup.DNSBL: Share(150, 100),  # the domains are those of lists, which no stranger has chosen
+    Lookup.SPF: Share(200, 20),
+    _SCOUT: Share(1, 1),
+}
+"""Questions under way: in all, and about one domain. Each has a socket for each server that it was put to."""
+assert SHARES.keys() == {*Lookup, _SCOUT}
+MAX_AT_ONCE = 5
+"""Of the questions of one fact: with the facts that a network of clients may have under way, half of the places."""
 LIFETIME_SECONDS = 10.0
 PORT = 53
 RESOLV_CONF = "/etc/resolv.conf"
@@ -60,7 +78,9 @@ class Resolver:
         self._waits = waits
         self._cache: Cache[tuple[str, tuple[Record, ...], float]] = Cache(most_cached)
         self._flights: dict[_Question, asyncio.Task[Answer]] = {}
+        self._places: Places[str] = Places(SHARES)
         self._outage = Outage(tuple(servers), clock)
+        self._probe: asyncio.Task[None] | None = None
 
     @property
     def under_way(self) -> int:
@@ -72,10 +92,21 @@ class Resolver:
         """What is remembered."""
         return self._cache.weight
 
-    async def ask(self, name: str, kind: str) -> Answer:
+    async def ask_all(self, questions: Iterable[tuple[str, str]], wanted_by: Lookup) -> list[Answer]:
+        """The answers to some questions (name and kind), of which `MAX_AT_ONCE` are asked at once."""
+        at_once = asyncio.Semaphore(MAX_AT_ONCE)
+
+        async def answer(name: str, kind: str) -> Answer:
+            async with at_once:
+                return await self.ask(name, kind, wanted_by)
+
+        return await asyncio.gather(*(answer(name, kind) for name, kind in questions))
+
+    async def ask(self, name: str, kind: str, wanted_by: Lookup = Lookup.SPF) -> Answer:
         """The records of a kind (A, AAAA, MX, PTR or TXT) that a name has.
 
-        A name that cannot be asked about does not exist.
+        A name that cannot be asked about does not exist. Who does not say for what he asks has the places of SPF, where
+        strangers ask.
         """
         assert kind in KINDS
         now = self._clock.monotonic()
@@ -84,31 +115,37 @@ class Resolver:
             return Answer(NXDOMAIN, (), now + LIFETIME_SECONDS)
         if (known := self._cache.get(question, now)) is not None:
             return Answer(*known)
-        flight = self._flights.get(question) or self._flight(question)
+        flight = self._flights.get(question) or self._flight(question, wanted_by)
         if flight is None:
             return failed(now)
         # Waiting for a task, and not awaiting it: then who is cancelled does not cancel it.
         await asyncio.wait((flight,))
         return failed(now) if flight.cancelled() else flight.result()
 
-    def _flight(self, question: _Question) -> asyncio.Task[Answer] | None:
+    def _flight(self, question: _Question, wanted_by: Lookup) -> asyncio.Task[Answer] | None:
         """A new question goes out, unless there is no room, or no sense in it."""
-        if len(self._flights) >= MAX_UNDER_WAY or (self._outage.is_on and self._flights):
+        # While the DNS is away one may go out to see, whatever else is open.
+        purpose = _SCOUT if self._outage.is_on else str(wanted_by)
+        domain = asked_domain(question[1])
+        if not self._places.take(purpose, domain):
             self._metrics.looked_up("dns", "refused")
             return None
+        if purpose == _SCOUT:
+            self._ask_neutral()  # nobody may answer for the scout's name even when the DNS is back
         flight = asyncio.create_task(self._asked(question), name="dns question")
         self._flights[question] = flight
-        flight.add_done_callback(lambda _: self._flights.pop(question, None))
+
+        def land(_: asyncio.Task[Answer]) -> None:
+            del self._flights[question]
+            self._places.free(purpose, domain)
+
+        flight.add_done_callback(land)
         return flight
 
     async def _asked(self, question: _Question) -> Answer:
         began = self._clock.monotonic()
         kind, name = question
-        try:
-            message = await self._exchanged(name, kind)
-        except Exception:  # the top of a job: a message that trips our reader up is a failure of the DNS
-            log.exception("a DNS answer cannot be read")
-            message = None
+        message = await self._exchanged(name, kind)
         now = self._clock.monotonic()
         answer = failed(now) if message is None else answer_of(message, kind, now)
         self._cache.put(question, answer.plain, expires=answer.expires, weight=answer.weight)
@@ -118,19 +155,36 @@ class Resolver:
 
     async def _exchanged(self, name: str, kind: str) -> dns.message.Message | None:
         outage = self._outage
-        exchange = Exchange(name, kind, on_heard=outage.heard, on_silence=outage.silence, waits=self._waits)
+        exchange = Exchange(name, kind, on_heard=outage.heard, on_silence=self._silence, waits=self._waits)
         try:
             async with asyncio.timeout(LIFETIME_SECONDS):
                 return await exchange.ask(outage.order())
         except TimeoutError:
             return None
+        except Exception:  # the top of a job: a message that trips our reader up is a failure of the DNS
+            log.exception("a DNS answer cannot be read")
+            return None
+
+    def _silence(self, server: Server) -> None:
+        self._outage.silence(server)
+        if self._outage.is_suspected:
+            self._ask_neutral()
+
+    def _ask_neutral(self) -> None:
+        """Ask what decides whether the DNS is away, unless that is under way."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._probed(), name="dns probe")
+
+    async def _probed(self) -> None:
+        await self._exchanged(*NEUTRAL)
+        self._outage.conclude()
 
     async def close(self) -> None:
         """Ask nothing any more. Whoever waits gets a temperror."""
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        tasks: list[asyncio.Task[Any]] = [*self._flights.values(), *([self._probe] if self._probe else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def server_of(text: str) -> Server:

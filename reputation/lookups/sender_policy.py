@@ -7,7 +7,7 @@ anew with the answer in the table::
     check   TXT example.com?        missing: given up, asked       answers {TXT example.com}
     check   v=spf1 mx -all
             MX example.com?         missing: given up, asked       answers {TXT, MX}
-            A of all exchanges?     missing, all at once
+            A of all exchanges?     missing, all together
     check   ... pass
 
 No thread is needed, nothing blocks, and the answers come out of the cache that all look-ups share. One round takes
@@ -18,13 +18,19 @@ question can be asked, "none" (section 4.3): no domain, one without a dot, an ad
 
 What differs from pyspf as it is: no explanations are fetched, since they would be shown to nobody; a PTR or its names
 that give no answer do not match instead of making everything a temperror (section 5.5); records and terms have a length
-that they may not exceed (`MAX_RECORD_OCTETS`, `MAX_TERM_OCTETS`), beyond it is a permerror.
+that they may not exceed (`MAX_RECORD_OCTETS`, `MAX_TERM_OCTETS`), beyond it is a permerror; and so is a policy whose
+"mx" terms have more than `MAX_EXCHANGES` exchanges together. Section 4.6.4 allows ten for each of ten terms, so that
+one MAIL would make us put a hundred questions to a third party; section 11.1 has the limits "quite low" for that very
+attack. It is a permerror, as all limits of section 4.6.4 are: the record is at fault and will be tomorrow, while a
+temperror, which refuses nobody, would be a way around "fail" (section 11.1 again). The names of "ptr" come from the
+client's network and not from the record: its ten are counted by themselves, and those beyond are passed over, or the
+client could make an error of anybody's policy. So a check asks about at most 41 names: the record, ten terms, twenty
+exchanges, ten reverse names.
 
 Bugs: a round over the worst record that fits these bounds takes 5 ms. A local part that is not ASCII is not expanded
 into a name, and the term does not match (RFC 8616 section 4).
 """
 
-import asyncio
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -33,7 +39,7 @@ from typing import Any, NamedTuple
 import spf  # type: ignore[import-untyped]  # it ships no types
 
 from reputation.events import ClientAddress
-from reputation.facts import TEMPERROR
+from reputation.facts import TEMPERROR, Lookup
 from reputation.lookups import answers
 from reputation.lookups.answers import Answer
 from reputation.lookups.names import MAX_NAME_LENGTH, askable
@@ -44,6 +50,8 @@ NONE = "none"
 WORDS = frozenset({NONE, "neutral", "pass", "fail", "softfail", TEMPERROR, "permerror"})
 MAX_RECORD_OCTETS = 4_096
 MAX_TERM_OCTETS = 256
+MAX_EXCHANGES = 20
+"""Different names, of all "mx" terms of a check."""
 MAX_ROUNDS = 64
 MAX_LOCAL_LENGTH = 64
 """RFC 5321 section 4.5.3.1.1."""
@@ -106,7 +114,7 @@ async def policy_of(resolver: Resolver, client: ClientAddress, identity: Identit
         try:
             word = str(check.check()[0])
         except _Missing as missing:
-            asked = await asyncio.gather(*(resolver.ask(name, kind) for name, kind in missing.questions))
+            asked = await resolver.ask_all(missing.questions, Lookup.SPF)
             known.update(zip(missing.questions, asked, strict=True))
             continue
         except Exception:  # the top of a job: a stranger's record that pyspf trips over is no reason to lose an event
@@ -143,6 +151,7 @@ class _Check(spf.query):  # type: ignore[misc]  # the class is untyped, see abov
         self.s = f"{identity.local}@{identity.domain}"
         self.is_personal = False
         self._known = known
+        self._exchanges: set[str] = set()
 
     def dns(self, name: str, qtype: str, cnames: Any = None, ignore_void: bool = False) -> list[Any]:  # noqa: ARG002 - of pyspf's method
         """The door through which all questions of pyspf go: see the module."""
@@ -170,6 +179,9 @@ class _Check(spf.query):  # type: ignore[misc]  # the class is untyped, see abov
     def dns_mx(self, domainname: str) -> list[str]:
         exchanges = self.dns(domainname, "MX", ignore_void=True)  # pyspf is about to ask again, and to count
         if len(exchanges) <= spf.MAX_MX:
+            self._exchanges.update(name for _, name in exchanges)
+            if len(self._exchanges) > MAX_EXCHANGES:
+                raise spf.PermError("too many exchanges")
             self._want(name for _, name in exchanges)
         return list(super().dns_mx(domainname))
 

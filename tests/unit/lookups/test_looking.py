@@ -20,6 +20,7 @@ from reputation.events import Connect, Data, Event, Helo, Mail, Rcpt, Session
 from reputation.facts import LookedUp, Lookup, Network
 from reputation.lookups import looking as module
 from reputation.lookups.looking import Looking, check_lookups, open_lookups
+from reputation.lookups.places import Share
 from reputation.metrics import Metrics
 from tests.dns_server import DnsServer, dns_server
 from tests.unit.lookups.conftest import IMPATIENT, PATIENT
@@ -221,7 +222,8 @@ async def test_many_events_about_the_same_ask_once(server: DnsServer, lookups: L
 async def test_facts_under_way_are_bounded(
     server: DnsServer, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_UNDER_WAY", 2)
+    for lookup, places in ((Lookup.IPREV, 1), (Lookup.DNSBL, 3), (Lookup.SPF, 1)):
+        monkeypatch.setitem(module.SHARES, lookup, Share(places, places))
     server.gate = asyncio.Event()
     first = asyncio.create_task(lookups.look_up(mail(), EVERYTHING, HERE))
     await until(lambda: server.questions >= 2)

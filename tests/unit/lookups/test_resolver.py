@@ -11,10 +11,12 @@ import pytest
 
 from reputation.clock import ManualClock
 from reputation.errors import ConfigError
+from reputation.facts import Lookup
 from reputation.lookups import exchange, outage
 from reputation.lookups import resolver as module
 from reputation.lookups.answers import MAX_RECORDS, Answer
 from reputation.lookups.exchange import Server
+from reputation.lookups.places import Share
 from reputation.lookups.resolver import Resolver, server_of, servers_of
 from reputation.metrics import Metrics
 from tests.dns_server import NEGATIVE_SECONDS, DnsServer, dns_server
@@ -289,7 +291,7 @@ async def test_an_answer_for_which_nobody_waits_is_remembered(server: DnsServer,
 async def test_questions_under_way_are_bounded(
     server: DnsServer, resolver: Resolver, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_UNDER_WAY", 3)
+    monkeypatch.setitem(module.SHARES, Lookup.SPF, Share(3, 3))
     server.gate = asyncio.Event()
     waiting = [asyncio.create_task(resolver.ask(f"n{number}.example.org", "A")) for number in range(3)]
     await until(lambda: server.questions == 3)
@@ -325,7 +327,7 @@ async def test_an_outage_is_said_once_and_costs_nobody_his_deadline(
     asked = server.questions
     answers = await asyncio.gather(*(hasty.ask(f"m{number}.example.org", "A") for number in range(50)))
     assert {answer.status for answer in answers} == {"temperror"}
-    assert server.questions - asked == len(IMPATIENT)  # one question to see
+    assert server.questions - asked == 2 * len(IMPATIENT)  # one question to see, and the neutral one
     server.is_silent = False
     assert (await hasty.ask("mail.example.org", "A")).status == "found"
     assert caplog.messages[1:] == [f"the DNS answers again: {server.address}"]
