@@ -153,17 +153,8 @@ def _refused(rest: str, origin: Origin) -> Refused | None:
     if what is Turned.SENDER:
         sender, recipient = address, ""
     name, helo, client, port = host.groups()
-    return Refused(
-        origin.at_us,
-        _place(origin, client, port),
-        "",
-        address_of(client),
-        what,
-        sender,
-        recipient,
-        user=user,
-        helo=helo or name or "",
-    )
+    place, said = _place(origin, client, port), helo or name or ""
+    return Refused(origin.at_us, place, "", address_of(client), what, sender, recipient, user=user, helo=said)
 
 
 def _path(rest: str, begin: int) -> tuple[str, int]:
