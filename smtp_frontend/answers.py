@@ -79,7 +79,8 @@ def refusal(stage: Stage, verdict: Verdict) -> Reply | None:
     match = _OWN_CODE.fullmatch(ascii_only(verdict.reply))
     assert match is not None
     own_code, own_enhanced, text = match.groups()
-    if own_code and own_code[0] != str(code)[0]:  # a number that was filled in, such as "{count} messages"
+    # A number that was filled in, such as "{count} messages", is no code.
+    if any(part and part[0] != str(code)[0] for part in (own_code, own_enhanced)):
         own_code, own_enhanced, text = None, None, match[0]
     return Reply(int(own_code or code), text or "Refused by policy", own_enhanced or enhanced)
 

@@ -78,6 +78,8 @@ async def replay(
     figures = running.close(connections=flow.connections, disconnects=flow.disconnects)
     check_read(reading.files, anything=bool(figures.messages or figures.events))
     notes = notes_of(reading.files, flow)
+    if figures.forgotten:
+        notes.append(f"{figures.forgotten:,} counters were forgotten to make room: rules may hit more than is told")
     if settings.python:
         notes.append("policies in Python are not asked in a replay")
     return Report(logs=logs, files=reading.files, policy=policy, figures=figures, notes=notes, top=top)

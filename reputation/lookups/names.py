@@ -58,7 +58,7 @@ def asked_domain(name: str) -> str:
 
 
 def network_of(client: ClientAddress) -> bytes:
-    """The network whose clients have one share: a /24, or a /48, which is what a customer gets (RFC 6177)."""
+    """The network whose clients have one share: a /24, or a /48, the most that one site has as a rule (RFC 6177)."""
     return client.packed[:3] if isinstance(client, IPv4Address) else client.packed[:6]
 
 

@@ -50,7 +50,7 @@ SHARES: dict[str, Share] = {
 """Questions under way: in all, and about one domain. Each has a socket for each server that it was put to."""
 assert SHARES.keys() == {*Lookup, _SCOUT}
 MAX_AT_ONCE = 5
-"""Of the questions of one fact: with the facts that a network of clients may have under way, half of the places."""
+"""Of the questions of one fact: those of all facts that one network of clients may have do not take all places."""
 LIFETIME_SECONDS = 10.0
 PORT = 53
 RESOLV_CONF = "/etc/resolv.conf"

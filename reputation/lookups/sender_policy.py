@@ -18,14 +18,14 @@ question can be asked, "none" (section 4.3): no domain, one without a dot, an ad
 
 What differs from pyspf as it is: no explanations are fetched, since they would be shown to nobody; a PTR or its names
 that give no answer do not match instead of making everything a temperror (section 5.5); records and terms have a length
-that they may not exceed (`MAX_RECORD_OCTETS`, `MAX_TERM_OCTETS`), beyond it is a permerror; and so is a policy whose
-"mx" terms have more than `MAX_EXCHANGES` exchanges together. Section 4.6.4 allows ten for each of ten terms, so that
-one MAIL would make us put a hundred questions to a third party; section 11.1 has the limits "quite low" for that very
-attack. It is a permerror, as all limits of section 4.6.4 are: the record is at fault and will be tomorrow, while a
-temperror, which refuses nobody, would be a way around "fail" (section 11.1 again). The names of "ptr" come from the
+that they may not exceed (`MAX_RECORD_OCTETS`, `MAX_TERM_OCTETS`), beyond it is a permerror.
+
+The "mx" terms of a check may have `MAX_EXCHANGES` exchanges together, beyond it is a permerror as well. Section 4.6.4
+allows ten for each of ten terms, so that one MAIL would make us put a hundred questions to a third party; for that very
+attack section 11.1 wants limits to be low. It is a permerror, as section 4.6.4 has it for its limits: the record is at
+fault, today and tomorrow, and a temperror would be a way around "fail" (section 11.1). The names of "ptr" come from the
 client's network and not from the record: its ten are counted by themselves, and those beyond are passed over, or the
-client could make an error of anybody's policy. So a check asks about at most 41 names: the record, ten terms, twenty
-exchanges, ten reverse names.
+client could make an error of anybody's policy.
 
 Bugs: a round over the worst record that fits these bounds takes 5 ms. A local part that is not ASCII is not expanded
 into a name, and the term does not match (RFC 8616 section 4).

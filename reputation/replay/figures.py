@@ -104,6 +104,8 @@ class Figures:
     """Messages that came to nothing in the log."""
     outcomes: int = 0
     """Unknown recipients, bounces and failed log-ins that were learned."""
+    forgotten: int = 0
+    """Counters that there was no room for; more might have been hit."""
     first_us: int = 0
     last_us: int = 0
     rules: Mapping[str, Tally] = field(default_factory=dict)

@@ -10,7 +10,7 @@ counted besides rules is left out where no condition looks at it.
 
 Bugs: a throttled client is not made to wait, it counts as refused. `hold_seconds` bans nobody: the rule goes on
 refusing whoever is over its limit. Limits that follow reputation stand as they are written. Policies in Python are not
-asked.
+asked. In a log with very many different senders counters are forgotten (`judging`), and `Figures.forgotten` says so.
 """
 
 import re
@@ -261,6 +261,7 @@ class Replay:
                 reason = next((f"the log tells no {it}" for it in ("helo", "tls") if self._lacks(rule, it)), "")
             if reason:
                 self.figures.unjudged[rule.name] = reason
+        self.figures.forgotten = self._judging.forgotten
         return self.figures
 
     def _not_told(self, rule: Rule, connections: int) -> str:

@@ -11,7 +11,7 @@ An entity-day above the limit is a false positive, unless something of it is kno
 of the population.
 
 What counts are messages and recipients that the logged server took; of our own log attempts, too. Memory: the times of
-the longest window of those who sent in it.
+the longest window of those who sent in it, of at most `MAX_ENTITIES` (with the usual keys less than a gigabyte).
 
 Bugs: days are of the log's zone. A `strict` rule counts up to one step of its window more than is in it (a tenth
 of 5 minutes), so try the proposal with a replay. Of who is above a limit at most `MAX_TOP` days are remembered by name.
@@ -32,8 +32,9 @@ from reputation.spelling import Spelling
 from reputation.stages import ONLY_AT_RCPT
 from reputation.windows import MICROSECONDS, Window
 
-MAX_ENTITIES = 1_000_000
-"""Values of one key and metric that are followed at the same time."""
+MAX_ENTITIES = 200_000
+"""Values of one key and metric that are followed at the same time, of about 350 bytes each. Then the day ends early for
+whoever was not heard of for the longest time."""
 MAX_TOP = 1_000
 """Entities with the highest peaks that are remembered for each limit."""
 COMPACT_AT = 1_024
@@ -227,13 +228,14 @@ class Tuning:
 
     def _track(self, series: Series, entity: Entity, day: int) -> Track:
         tracks = self._tracks[series]
-        track = tracks.get(entity)
+        track = tracks.pop(entity, None)
         if track is None:
             if len(tracks) >= MAX_ENTITIES:
                 self.overflowed = True
                 oldest = next(iter(tracks))
                 self._end_day(series, oldest, tracks.pop(oldest))
-            track = tracks[entity] = Track(len(self.windows))
+            track = Track(len(self.windows))
+        tracks[entity] = track  # the last is who was heard of last
         if track.day != day:
             self._end_day(series, entity, track)
             track.day = day

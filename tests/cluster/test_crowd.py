@@ -87,7 +87,7 @@ async def test_a_store_that_is_slow_for_a_moment_is_waited_for_within_the_deadli
 
 
 @pytest.mark.parametrize("failing", [OnStoreFailure.ACCEPT, OnStoreFailure.TEMPFAIL])
-async def test_of_a_crowd_before_a_store_that_hangs_nobody_waits_longer_than_one(
+async def test_pitfall_19_of_a_crowd_before_a_store_that_hangs_nobody_waits_longer_than_one(
     own_server: RedisServer, open_store: OpenStore, failing: OnStoreFailure
 ) -> None:
     store = open_store(own_server.url, deadline_seconds=0.1)

@@ -5,12 +5,15 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from reputation.charges import Answer, Charge, Charging, Receipt
 from reputation.clock import ManualClock
+from reputation.config import BUILT_IN
+from reputation.config_files import load
 from reputation.contracts import Series
 from reputation.denials import MAX_SECONDS
 from reputation.engine import Engine
@@ -23,7 +26,7 @@ from reputation.rules import Mode, OnStoreFailure, Rule
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason
 from reputation.windows import Window
-from tests.builders import connect, disconnect, evidence, mail, rcpt, rule, session
+from tests.builders import auth, connect, disconnect, evidence, mail, rcpt, rule, session
 from tests.clocked_store import MIDNIGHT, ClockedStore
 from tests.entries_for_tests import ban, listing
 from tests.known_lookups import KnownLookups
@@ -624,6 +627,53 @@ async def test_limits_follow_reputation() -> None:
         verdicts = [await engine.judge(mail(sender)) for _ in range(30)]
         admitted[sender] = sum(not verdict.denied for verdict in verdicts)
     assert admitted == {"bad@bad.example": 3, "good@good.example": 27, "new@new.example": 9}
+
+
+async def test_pitfall_26_a_burst_is_heard_after_months_of_good_mail() -> None:
+    """A hundred spam in an hour are one in thirty of all that was ever seen, and the score says what is going on."""
+    engine, store, _ = whole_engine(BAD_CLIENT)
+
+    async def scores() -> tuple[float, float]:
+        standing = (await engine.explain(Entity("ip", "192.0.2.1"))).reputation
+        assert standing is not None
+        return standing.score, standing.active_now
+
+    for _ in range(90):
+        store.clock.advance(86_400)
+        await learn(engine, OutcomeKind.HAM, mail(), 30)
+    assert max(await scores()) < 0.05
+    for _ in range(100):
+        store.clock.advance(36)
+        await learn(engine, OutcomeKind.SPAM, mail(), 1)
+    assert min(await scores()) > 0.5
+    for _ in range(10):
+        store.clock.advance(86_400)
+        await learn(engine, OutcomeKind.HAM, mail(), 30)
+    assert max(await scores()) < 0.05, "and what has ended is not held against him for as long"
+
+
+async def test_pitfall_21_failed_log_ins_are_evidence_against_nobody_and_hold_no_user(tmp_path: Path) -> None:
+    """With all rules that come with reputon, in force."""
+    file = tmp_path / "reputon.toml"
+    file.write_text(f"include = {list(BUILT_IN)}\n[keys]\nsubject_key = 'secret'\n", encoding="utf-8")
+    rules = [replace(rule, mode=Mode.ENFORCE) for rule in load(file).policy().rules]
+    engine, store, _ = whole_engine(*rules)
+    for number in range(300):
+        failed = replace(auth("alice", success=False), session=session(f"198.51.100.{number % 200}"))
+        await engine.judge(failed)
+        await engine.learn(Outcome(kind=OutcomeKind.AUTH_FAILED, event=failed))
+    assert evidence_in(store) == set()
+    blamed = {key.entity.dimension for key in store._states if key.metric == Metric.AUTH_FAILURES}
+    assert blamed == {Dimension.IP, Dimension.PREFIX, Dimension.ASN, Dimension.COUNTRY}, "where they came from"
+    assert engine.registrar.register.entries == ()
+    hers = session("203.0.113.5", user="alice")
+    for event in (
+        replace(auth("alice", success=True), session=hers),
+        replace(mail(), session=hers),
+        replace(rcpt("bob@example.net"), session=hers),
+    ):
+        verdict = await engine.judge(event)
+        assert (verdict.action, verdict.delay_seconds) == (Action.ACCEPT, 0.0)
 
 
 def evidence_in(store: ClockedStore) -> set[str]:

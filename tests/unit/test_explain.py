@@ -12,13 +12,15 @@ from reputation.cli import explain
 from reputation.config import Settings, StoreSettings
 from reputation.engine import Engine
 from reputation.errors import StoreUnavailable
+from reputation.events import Outcome, OutcomeKind
 from reputation.explanation import Explanation
 from reputation.keys import Dimension, Entity
 from reputation.policy import Policy
 from reputation.registrar import Registrar
+from reputation.standing import PRIOR_LONG, PRIOR_SHORT
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason
-from tests.builders import connect, rule
+from tests.builders import connect, mail, rule
 from tests.entries_for_tests import ban, listing, override
 
 ADDRESS = Entity("ip", "192.0.2.7")
@@ -136,3 +138,37 @@ async def test_a_job_that_ends_by_itself_is_reported(
     async with open_engine(Settings(store=StoreSettings(url="memory:"))), asyncio.timeout(5):
         while "Registrar has ended" not in caplog.messages:
             await asyncio.sleep(0.001)
+
+
+async def test_pitfall_28_a_score_can_be_worked_out_from_what_is_shown() -> None:
+    """From the site's base rate down: what each level has seen, what it began with and what it comes to."""
+    engine = Engine(policy=Policy(), store=MemoryStore())
+    for kind, client, times in (
+        (OutcomeKind.HAM, "198.51.100.1", 20),
+        (OutcomeKind.SPAM, "192.0.2.9", 10),
+        (OutcomeKind.SPAM, "192.0.2.7", 1),
+        (OutcomeKind.HAM, "192.0.2.7", 2),
+    ):
+        for _ in range(times):
+            await engine.learn(Outcome(kind=kind, event=mail(client=client)))
+    explanation = await engine.explain(ADDRESS)
+    told = explain.as_dict(explanation)["reputation"]
+    assert [(level["entity"], level["good"], level["bad"]) for level in told["levels"]] == [
+        ("prefix:192.0.2.0/24", 2.0, 11.0),
+        ("ip:192.0.2.7", 2.0, 1.0),
+    ]
+    so_far = told["base"]
+    for level in told["levels"]:
+        assert level["prior"] == pytest.approx(so_far, abs=1e-3)
+        for good, bad, weight in (("good", "bad", PRIOR_LONG), ("good_lately", "bad_lately", PRIOR_SHORT)):
+            so_far = (level[bad] + weight * so_far) / (level[good] + level[bad] + weight)
+        assert level["posterior"] == pytest.approx(so_far, abs=1e-3)
+    assert told["score"] == pytest.approx(so_far, abs=1e-3)
+    console = Console(file=io.StringIO(), width=200)
+    explain.show(console, explanation)
+    assert isinstance(console.file, io.StringIO)
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    assert any(line.startswith(f"Reputation, 0 good to 1 bad: score {told['score']:.2f}, ") for line in lines)
+    for level in told["levels"]:
+        sums = " │ ".join(f"{level[name]:.1f}" for name in ("good", "bad", "good_lately", "bad_lately"))
+        assert f"│ {level['entity']} │ {sums} │ {level['prior']:.2f} │ {level['posterior']:.2f} │" in lines

@@ -1,5 +1,6 @@
 """The reverse name of a client, confirmed forward, against a real server."""
 
+import asyncio
 from ipaddress import ip_address
 
 import dns.rcode
@@ -9,6 +10,7 @@ from reputation.clock import ManualClock
 from reputation.lookups.iprev import MAX_NAMES, iprev_of
 from reputation.lookups.resolver import Resolver
 from tests.dns_server import NEGATIVE_SECONDS, DnsServer
+from tests.unit.lookups.test_resolver import until
 
 ZONE = """
 7.2.0.192.in-addr.arpa. 600 PTR Mail.Example.ORG.
@@ -80,3 +82,14 @@ async def test_it_holds_as_long_as_the_answers(server: DnsServer, resolver: Reso
     server.load(ZONE)
     assert (await iprev_of(resolver, ip_address("192.0.2.7")))[2] == clock.monotonic() + 300
     assert (await iprev_of(resolver, ip_address("192.0.2.9")))[2] == clock.monotonic() + NEGATIVE_SECONDS
+
+
+async def test_the_names_of_a_client_are_asked_about_a_few_at_once(server: DnsServer, resolver: Resolver) -> None:
+    names = [f"n{number}.evil{number}.example" for number in range(10)]
+    server.load("".join(f"7.2.0.192.in-addr.arpa. 300 PTR {name}.\n" for name in names))
+    server.silent_about = set(names)
+    waiting = asyncio.create_task(iprev_of(resolver, ip_address("192.0.2.7")))
+    await until(lambda: server.questions >= 6)
+    assert resolver.under_way == 5
+    await resolver.close()
+    assert (await waiting)[0] == "temperror"

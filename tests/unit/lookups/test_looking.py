@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from reputation.errors import ConfigError
 from reputation.events import Connect, Data, Event, Helo, Mail, Rcpt, Session
 from reputation.facts import LookedUp, Lookup, Network
 from reputation.lookups import looking as module
+from reputation.lookups import resolver
 from reputation.lookups.looking import Looking, check_lookups, open_lookups
 from reputation.lookups.places import Share
 from reputation.metrics import Metrics
@@ -230,7 +232,85 @@ async def test_facts_under_way_are_bounded(
     second = await lookups.look_up(mail(client="192.0.2.8"), EVERYTHING, HERE)
     assert (second.iprev, second.spf, len(second.dnsbl_temperror)) == ("temperror", "temperror", 3)
     server.gate.set()
-    assert (await first).iprev == "pass"
+    assert await first == FOUND
+
+
+async def test_facts_of_one_kind_do_not_take_the_places_of_another(
+    server: DnsServer, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(module.SHARES, "spf", Share(1, 1))
+    server.silent_about = {"evil.example"}
+    slow = asyncio.create_task(lookups.look_up(mail("a@evil.example", "203.0.113.5"), frozenset({Lookup.SPF}), HERE))
+    await until(lambda: server.questions)
+    found = await lookups.look_up(mail(), EVERYTHING, HERE)
+    assert (found.spf, found.iprev, found.dnsbl, found.dnsbl_temperror) == (
+        "temperror", "pass", ("black.example",), ()
+    )  # fmt: skip
+    await lookups.close()
+    await slow
+
+
+@pytest.mark.parametrize(
+    ("near", "far"),
+    [("203.0.113.{}", "203.0.114.1"), ("2001:db8:1:{}::1", "2001:db8:2::1")],
+    ids=["a /24", "a /48"],
+)
+async def test_clients_of_one_network_have_a_share_of_what_is_under_way(
+    server: DnsServer, lookups: Lookups, near: str, far: str
+) -> None:
+    assert isinstance(lookups, Looking)
+    spf = frozenset({Lookup.SPF})
+    domains = [f"evil{number}.example" for number in range(30)]
+    server.silent_about = set(domains)
+    events = [mail(f"a@{domain}", near.format(number)) for number, domain in enumerate(domains)]
+    slow = [asyncio.create_task(lookups.look_up(event, spf, HERE)) for event in events]
+    await until(lambda: server.questions >= 20)
+    assert lookups.under_way == 20
+    assert (await lookups.look_up(mail(client=near.format(99)), spf, HERE)).spf == "temperror"
+    assert (await lookups.look_up(mail(client=far), spf, HERE)).spf == "fail"
+    assert (await lookups.look_up(mail(client=near.format(98)), frozenset({Lookup.DNSBL}), HERE)).dnsbl_temperror == ()
+    await lookups.close()
+    await asyncio.gather(*slow)
+
+
+async def test_places_of_facts_are_given_back(lookups: Lookups) -> None:
+    for number in range(50):
+        found = await lookups.look_up(mail(f"a@d{number}.example"), frozenset({Lookup.SPF}), HERE)
+        assert found.spf == "none"
+
+
+async def test_each_list_has_its_share_of_the_clients_of_a_network(lookups: Lookups) -> None:
+    events = [mail(client=f"192.0.2.{number}") for number in range(10, 25)]
+    found = await asyncio.gather(*(lookups.look_up(event, frozenset({Lookup.DNSBL}), HERE) for event in events))
+    assert {each.dnsbl_temperror for each in found} == {()}
+
+
+async def test_lists_and_reverse_names_are_asked_though_all_questions_of_policies_are_taken(
+    lookups: Lookups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(resolver.SHARES, Lookup.SPF, Share(0, 0))
+    assert await lookups.look_up(mail(), EVERYTHING, HERE) == replace(FOUND, spf="temperror")
+
+
+async def test_a_stranger_whose_name_servers_are_silent_takes_no_answer_from_others(
+    server: DnsServer, lookups: Lookups
+) -> None:
+    assert isinstance(lookups, Looking)
+    names = [(number, f"s{number}.d{domain}.evil.example") for domain in range(60) for number in range(10)]
+    exchanges = [f"{name.partition('.')[2]}. 300 MX {number} {name}." for number, name in names]
+    policies = [f'd{domain}.evil.example. 300 TXT "v=spf1 mx -all"' for domain in range(60)]
+    server.load("\n".join([ZONE, *exchanges, *policies]))
+    server.silent_about = {name for _, name in names}
+    attack = [
+        asyncio.create_task(lookups.look_up(mail(f"a@d{domain}.evil.example", f"203.{domain}.113.5"), EVERYTHING, HERE))
+        for domain in range(60)
+    ]
+    await until(lambda: sum(1 for name, kind in server.asked if name in server.silent_about) >= 20)
+    assert await lookups.look_up(mail(), EVERYTHING, HERE) == FOUND
+    await until(lambda: lookups.under_way <= 20)
+    assert sum(1 for name, _ in server.asked if name in server.silent_about) == 20
+    await lookups.close()
+    await asyncio.gather(*attack)
 
 
 async def test_whoever_waits_when_it_ends_gets_temperrors(server: DnsServer, lookups: Lookups) -> None:

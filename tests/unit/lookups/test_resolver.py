@@ -16,6 +16,7 @@ from reputation.lookups import exchange, outage
 from reputation.lookups import resolver as module
 from reputation.lookups.answers import MAX_RECORDS, Answer
 from reputation.lookups.exchange import Server
+from reputation.lookups.outage import NEUTRAL
 from reputation.lookups.places import Share
 from reputation.lookups.resolver import Resolver, server_of, servers_of
 from reputation.metrics import Metrics
@@ -39,6 +40,8 @@ short.example.org. 1 A 192.0.2.1
 long.example.org. 999999 A 192.0.2.2
 """
 MANY = "".join(f"many.example.org. 300 A 10.{number // 256}.{number % 256}.1\n" for number in range(400))
+ROOT_SOA = (NEUTRAL[0] or ".", NEUTRAL[1])
+"""The neutral question, as the server calls it."""
 HUGE = "".join(f'huge.example.org. 300 TXT "{"x" * 200}{number}"\n' for number in range(200))
 
 
@@ -302,6 +305,71 @@ async def test_questions_under_way_are_bounded(
     assert (await resolver.ask("n3.example.org", "A")).status == "nxdomain"
 
 
+async def test_questions_of_one_purpose_do_not_take_the_places_of_another(
+    server: DnsServer, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(module.SHARES, Lookup.SPF, Share(3, 3))
+    server.load(ZONE)
+    server.silent_about = {f"n{number}.example" for number in range(3)}
+    waiting = [asyncio.create_task(resolver.ask(name, "A", Lookup.SPF)) for name in server.silent_about]
+    await until(lambda: server.questions == 3)
+    assert (await resolver.ask("mail.example.org", "A", Lookup.SPF)).status == "temperror"
+    for lookup in (Lookup.DNSBL, Lookup.IPREV):
+        assert (await resolver.ask(f"{lookup}.example.org", "A", lookup)).status == "nxdomain"
+    await resolver.close()
+    await asyncio.gather(*waiting)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "elsewhere", "lookup"),
+    [
+        pytest.param("s{}.evil.example", "mail.example.org", Lookup.SPF, id="policies"),
+        pytest.param("s.d{}.evil.example", "mail.example.org", Lookup.IPREV, id="names of clients"),
+        pytest.param("[s{}.evil.example", "[s.example.org", Lookup.SPF, id="like address literals"),
+        pytest.param("{}.2.0.192.in-addr.arpa", "1.3.0.192.in-addr.arpa", Lookup.IPREV, id="reverse names"),
+    ],
+)
+async def test_a_silent_domain_has_only_a_few_questions_open(
+    server: DnsServer, resolver: Resolver, pattern: str, elsewhere: str, lookup: Lookup
+) -> None:
+    names = [pattern.format(number) for number in range(40)]
+    server.silent_about = set(names)
+    waiting = [asyncio.create_task(resolver.ask(name, "A", lookup)) for name in names]
+    await until(lambda: server.questions >= 20)
+    assert resolver.under_way == 20
+    assert (await resolver.ask(elsewhere, "A", lookup)).status == "nxdomain"
+    await resolver.close()
+    await asyncio.gather(*waiting)
+
+
+async def test_a_list_has_more_questions_open_and_leaves_some_to_other_lists(
+    server: DnsServer, resolver: Resolver
+) -> None:
+    names = [f"{number}.2.0.192.list.example" for number in range(120)]
+    server.silent_about = set(names)
+    waiting = [asyncio.create_task(resolver.ask(name, "A", Lookup.DNSBL)) for name in names]
+    await until(lambda: server.questions >= 100)
+    assert resolver.under_way == 100
+    assert (await resolver.ask("1.2.0.192.other.example", "A", Lookup.DNSBL)).status == "nxdomain"
+    await resolver.close()
+    await asyncio.gather(*waiting)
+
+
+async def test_places_are_given_back(server: DnsServer, resolver: Resolver) -> None:
+    for number in range(50):
+        assert (await resolver.ask(f"n{number}.evil.example", "A")).status == "nxdomain"
+
+
+async def test_of_many_questions_a_few_are_asked_at_once(server: DnsServer, resolver: Resolver) -> None:
+    server.gate = asyncio.Event()
+    questions = [(f"n{number}.example.org", "A") for number in range(12)]
+    waiting = asyncio.create_task(resolver.ask_all(questions, Lookup.SPF))
+    await until(lambda: server.questions >= 5)
+    assert resolver.under_way == 5
+    server.gate.set()
+    assert [answer.status for answer in await waiting] == ["nxdomain"] * 12
+
+
 async def test_whoever_waits_when_it_ends_gets_a_temperror(server: DnsServer, resolver: Resolver) -> None:
     server.is_silent = True
     waiting = asyncio.create_task(resolver.ask("mail.example.org", "A"))
@@ -323,11 +391,13 @@ async def test_an_outage_is_said_once_and_costs_nobody_his_deadline(
     for number in range(6):
         await hasty.ask(f"n{number}.example.org", "A")
         clock.advance(1.0)
+    await until(lambda: caplog.messages)
     assert caplog.messages == [f"the DNS does not answer, look-ups are temperrors: {server.address}"]
-    asked = server.questions
+    server.asked.clear()
     answers = await asyncio.gather(*(hasty.ask(f"m{number}.example.org", "A") for number in range(50)))
     assert {answer.status for answer in answers} == {"temperror"}
-    assert server.questions - asked == 2 * len(IMPATIENT)  # one question to see, and the neutral one
+    del server.asked[ROOT_SOA]
+    assert list(server.asked.values()) == [len(IMPATIENT)]  # one question to see
     server.is_silent = False
     assert (await hasty.ask("mail.example.org", "A")).status == "found"
     assert caplog.messages[1:] == [f"the DNS answers again: {server.address}"]
@@ -347,6 +417,75 @@ async def test_one_domain_that_is_away_is_no_outage(
         assert (await hasty.ask(f"there{number}.example.org", "A")).status == "nxdomain"
         clock.advance(1.0)
     assert caplog.messages == []
+
+
+async def _outage(server: DnsServer, resolver: Resolver, clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is answered, until that is noticed."""
+    server.is_silent = True
+    for number in range(4):
+        await resolver.ask(f"away{number}.example", "A")
+        clock.advance(1.0)
+    await until(lambda: caplog.messages)
+    await until(lambda: not resolver.under_way)
+    server.is_silent = False
+
+
+async def test_silence_about_names_of_strangers_is_no_outage(
+    server: DnsServer, hasty: Resolver, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.load(ZONE)
+    server.silent_about = {f"mx.evil{number}.example" for number in range(12)}
+    for name in sorted(server.silent_about):
+        assert (await hasty.ask(name, "A")).status == "temperror"
+        clock.advance(1.0)
+    await until(lambda: server.asked[ROOT_SOA])
+    assert caplog.messages == []
+    assert server.asked[ROOT_SOA] <= 4  # and not one for each silence
+    slow = asyncio.create_task(hasty.ask("mx.evil0.example", "AAAA"))
+    answers = await asyncio.gather(*(hasty.ask(f"n{n}.example.org", "A", Lookup.DNSBL) for n in range(9)))
+    assert {answer.status for answer in answers} == {"nxdomain"}
+    assert (await slow).status == "temperror"
+
+
+async def test_in_an_outage_one_may_see_whether_it_is_over_whatever_else_is_open(
+    server: DnsServer, clock: ManualClock, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.load(ZONE)
+    waits = [0.05, 0.05]
+    resolver = Resolver([server.address], most_cached=100, clock=clock, metrics=metrics, waits=waits)
+    server.silent_about = {"mx.evil.example"}
+    waits[:] = [60.0]
+    slow = asyncio.create_task(resolver.ask("mx.evil.example", "A"))
+    await until(lambda: server.questions)
+    waits[:] = [0.05, 0.05]
+    server.is_silent = True
+    for number in range(4):
+        await resolver.ask(f"away{number}.example", "A")
+        clock.advance(1.0)
+    await until(lambda: caplog.messages)
+    server.is_silent = False
+    assert not slow.done()
+    waits[:] = PATIENT
+    assert (await resolver.ask("mail.example.org", "A", Lookup.DNSBL)).status == "found"
+    await resolver.close()
+    await slow
+
+
+async def test_an_outage_ends_though_a_stranger_asks_about_silence(
+    server: DnsServer, clock: ManualClock, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.load(ZONE)
+    waits = [*IMPATIENT]
+    resolver = Resolver([server.address], most_cached=100, clock=clock, metrics=metrics, waits=waits)
+    await _outage(server, resolver, clock, caplog)
+    server.silent_about = {"mx.evil.example"}
+    waits[:] = PATIENT
+    slow = asyncio.create_task(resolver.ask("mx.evil.example", "A"))
+    await until(lambda: "the DNS answers again" in caplog.text)
+    assert not slow.done()
+    assert (await resolver.ask("mail.example.org", "A", Lookup.DNSBL)).status == "found"
+    await resolver.close()
+    await slow
 
 
 async def test_a_burst_that_is_not_answered_at_once_is_no_outage(

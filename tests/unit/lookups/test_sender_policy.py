@@ -213,6 +213,51 @@ async def test_more_than_ten_exchanges_are_an_error_and_are_not_asked_about(
     assert server.questions == 2
 
 
+def _amplified(*terms: int) -> str:
+    """A policy with one "mx" term for each number, that has so many exchanges of a third party."""
+    lines = [
+        f'amplified.example. 300 TXT "v=spf1 {" ".join(f"mx:m{term}.evil.example" for term in range(len(terms)))} -all"'
+    ]
+    for term, exchanges in enumerate(terms):
+        for number in range(exchanges):
+            lines.append(f"m{term}.evil.example. 300 MX 10 h{number}-{term}.victim.example.")
+            lines.append(f"h{number}-{term}.victim.example. 300 A 203.0.113.1")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("terms", "word", "asked"),
+    [
+        ((10, 10), "fail", 20),
+        ((10, 10, 1), "permerror", 20),
+        ((7, 7, 7), "permerror", 14),
+        ((10,) * 10, "permerror", 20),
+    ],
+    ids=str,
+)
+async def test_a_policy_puts_few_questions_to_a_third_party(
+    server: DnsServer, resolver: Resolver, terms: tuple[int, ...], word: str, asked: int
+) -> None:
+    server.load(_amplified(*terms))
+    assert (await check(resolver, "alice@amplified.example")).word == word
+    assert sum(times for (name, _), times in server.asked.items() if name.endswith(".victim.example")) == asked
+
+
+async def test_the_same_exchanges_count_once(server: DnsServer, resolver: Resolver) -> None:
+    terms = " ".join(f"mx:m{term}.example" for term in range(4))
+    exchanges = [f"m{term}.example. 300 MX 10 h{number}.example." for term in range(4) for number in range(10)]
+    server.load("\n".join([ZONE, f'same.example. 300 TXT "v=spf1 {terms} -all"', *exchanges]))
+    assert (await check(resolver, "alice@same.example")).word == "fail"
+
+
+async def test_reverse_names_make_no_error_of_a_policy_with_many_exchanges(
+    server: DnsServer, resolver: Resolver
+) -> None:
+    reverse = [f"7.2.0.192.in-addr.arpa. 300 PTR n{number}.client.example." for number in range(10)]
+    server.load("\n".join([_amplified(10, 10).replace("v=spf1 ", "v=spf1 ptr "), *reverse]))
+    assert (await check(resolver, "alice@amplified.example")).word == "fail"
+
+
 async def test_the_exchanges_are_asked_about_together(server: DnsServer, resolver: Resolver) -> None:
     server.load(ZONE)
     await check(resolver, "alice@mx.example")

@@ -139,6 +139,29 @@ def test_a_person_sees_whom_and_when(
     assert lines[-2:] == [hit, "sender:b@example.com: 2 messages, 2 delivered, never hit"]
 
 
+def test_whoever_calls_himself_like_markup_is_shown_as_he_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    senders = ("[/x]@evil.example", "[red]boss[/red]@evil.example", "a\x1b[31m@evil.example")
+    lines = PostfixLog()
+    for second in range(8):
+        for sender in senders:
+            lines.message(second, sender, "bob@example.net")
+    log = tmp_path / "[bold]mail[" / "b].log"
+    log.parent.mkdir()
+    log.write_text("\n".join([*lines.lines, "[/y] nonsense", ""]), encoding="utf-8")
+    os.utime(log, (NEWEST.timestamp(),) * 2)
+    (log.parent / "rules.toml").write_text(RULES, encoding="utf-8")
+    replayed = printed(capsys, *replay(log, "--watch", "sender:[/x]@evil.example"))
+    tuned = printed(capsys, "tune", log, "--key", "sender", "--quantile", "0.1", "--margin", "0.1")
+    for text in (replayed, tuned):
+        for shown in ("[/x]@evil.example", "[red]boss[/red]@evil.example", f"{log}:", "[/y] nonsense"):
+            assert shown in text
+        assert "\x1b" not in text
+    assert "sender:[/x]@evil.example: 8 messages" in replayed
+
+
 def test_limits_as_json_and_as_a_table(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("tune", log, "--key", "sender", "--window", "5m", "--quantile", "0.5", "--margin", "1")
     report = json.loads(printed(capsys, *asked, "--json"))

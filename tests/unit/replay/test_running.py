@@ -1,5 +1,6 @@
 """Logs through the real policy: the figures are held against plain lists of times."""
 
+import asyncio
 from collections import defaultdict, deque
 from dataclasses import replace
 from random import Random
@@ -9,11 +10,15 @@ import pytest
 from reputation.charges import Charging
 from reputation.events import Stage
 from reputation.keys import Dimension, Entity, Metric
-from reputation.replay import running
+from reputation.policy import Policy
+from reputation.replay import judging, running
 from reputation.replay.figures import Tally
 from reputation.rules import Accuracy, Mode, Rule
-from reputation.verdict import Action
-from tests.builders import auth, connect, data, rcpt, rule
+from reputation.spelling import Spelling
+from reputation.store.states import Rings
+from reputation.verdict import Action, Verdict
+from reputation.windows import Window
+from tests.builders import auth, connect, data, mail, rcpt, rule
 from tests.unit.replay.logs_for_tests import PostfixLog, replayed, us
 from tests.unit.replay.test_flow import ours
 
@@ -302,3 +307,36 @@ def test_a_rule_remembers_so_many_and_says_when_there_were_more(monkeypatch: pyt
         tally.hit(entity, {Dimension.SENDER: entity}, 1)
         tally.message(entity, delivered=True, bad=False)
     assert (tally.total.hits, len(tally.entities), tally.overflowed, tally.total.delivered) == (5, 2, True, 5)
+
+
+def test_counters_that_there_is_no_room_for_are_those_of_who_was_away_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "MAX_COUNTERS", 5)
+    log = PostfixLog()
+    for number in range(0, 60, 3):
+        log.message(number, "regular@example.com", "x@example.net")
+        log.message(number + 1, "seldom@example.com" if number in (0, 57) else f"{number}@example.com", "x@example.net")
+    figures = replayed(log.lines, rule("r", limits=("1/1h",)))
+    assert {entity.id: hits.hits for entity, hits in figures.rules["r"].entities.items()} == {
+        "regular@example.com": 19
+    }, "the one who came back after too many others begins anew"
+    assert figures.forgotten == 1 + 20 - 5
+
+
+def test_nothing_is_counted_that_nobody_looks_at() -> None:
+    looked_at = rule("r", data("x"), limits=("9/1h",), when="last_1h.ip.messages > 2")
+    seen = judging.Judging(Policy(rules=(looked_at,)), Spelling())
+
+    async def run() -> None:
+        for number in range(4):
+            verdicts.append(await seen.judge(mail(), us(12, 0, number)))
+            await seen.judge(rcpt("bob@example.net"), us(12, 0, number))
+            verdicts.append(await seen.judge(data("bob@example.net"), us(12, 0, number)))
+
+    verdicts: list[Verdict] = []
+    asyncio.run(run())
+    assert [bool(verdict.findings) for verdict in verdicts] == [False] * 5 + [True, False, True]
+    kept = {(key.entity.dimension, key.metric) for key in seen._store._states}
+    assert kept == {("ip", "messages"), ("sender", "messages")}
+    [ip] = [state for key, state in seen._store._states.items() if key.entity.dimension == "ip"]
+    assert isinstance(ip, Rings)
+    assert [window for _, window in ip._rings] == [Window(3_600)]

@@ -160,6 +160,15 @@ def test_more_than_can_be_followed_are_counted_as_far_as_they_were(monkeypatch: 
     assert proposal(tuning).entity_days == 10
 
 
+def test_who_writes_regularly_is_followed_however_many_others_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning_module, "MAX_ENTITIES", 3)
+    log = PostfixLog()
+    for number in range(10):
+        log.message(number, "regular@example.com", "x@example.net")
+        log.message(number, f"{number}@example.com", "x@example.net")
+    assert proposal(tuned(log, SENDER)).most == 10
+
+
 @pytest.mark.parametrize(
     ("number", "limit"),
     [

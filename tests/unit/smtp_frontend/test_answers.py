@@ -1,8 +1,12 @@
 """Replies in our own words: complete, legal, and 4xx wherever the fault is ours."""
 
 import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
+from reputation.errors import ConfigError
 from reputation.events import Stage
+from reputation.rule_settings import check_reply
 from reputation.verdict import DENYING, Action, Reason, Verdict
 from smtp_frontend import answers
 from smtp_frontend.answers import CODES, names_unknown_recipient, refusal
@@ -61,6 +65,33 @@ def test_what_is_denied_is_refused_or_dropped() -> None:
 )
 def test_a_rule_may_bring_its_own_code(action: Action, text: str, wire: str) -> None:
     assert str(refusal(Stage.MAIL, verdict(action, text))) == wire
+
+
+WORDS = ["{count}", "450", "550", "4.7.1", "5.7.1", "No", " ", "  ", "\r\n", "\u00e9"]
+
+
+@given(
+    st.sampled_from(STAGES),
+    st.sampled_from(REFUSING),
+    st.sampled_from(Reason),
+    st.lists(st.sampled_from(WORDS), max_size=6).map("".join) | st.text(),
+    st.integers(0, 1_000),
+)
+@example(Stage.MAIL, Action.TEMPFAIL, Reason.OVER_LIMIT, "{count} 5.7.1 No", 450)
+@example(Stage.MAIL, Action.REJECT, Reason.OVER_LIMIT, "{count} 4.7.1 No", 550)
+def test_pitfall_23_whatever_a_rule_says_a_soft_refusal_stays_soft(
+    stage: Stage, action: Action, reason: Reason, text: str, count: int
+) -> None:
+    """In both of its codes, and with any number in the place of a count."""
+    assume(action is not Action.REJECT or reason is not Reason.STORE_UNAVAILABLE)  # our trouble rejects nobody
+    try:
+        check_reply(text, action)
+    except ConfigError:
+        assume(False)
+    reply = refusal(stage, verdict(action, text.replace("{count}", str(count)), reason))
+    assert reply is not None
+    wanted = "5" if action is Action.REJECT else "4"
+    assert (str(reply.code)[0], reply.enhanced[0]) == (wanted, wanted)
 
 
 @pytest.mark.parametrize("stage", STAGES)
