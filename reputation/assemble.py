@@ -33,6 +33,11 @@ def settings_of(path: Path) -> Settings:
 
     Raises `ConfigError` with one line per mistake.
     """
+    return read(path)[0]
+
+
+def read(path: Path) -> tuple[Settings, Policy]:
+    """The same, and the policy: files in Python are run once for both."""
     settings = load(path)
     if settings.store.url.partition(":")[0] in SERVER_SCHEMES:
         try:
@@ -47,12 +52,10 @@ def settings_of(path: Path) -> Settings:
         check_lists(settings, settings.spelling())
     except ConfigError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
-    if settings.python:
-        try:
-            policy_of(settings)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: [[python]] {error}") from None
-    return settings
+    try:
+        return settings, policy_of(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: [[python]] {error}") from None
 
 
 def policy_of(settings: Settings) -> Policy:

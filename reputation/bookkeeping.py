@@ -99,7 +99,7 @@ REMEMBERED = Window(90 * 86_400)
 SEEING = Plan((Meter(windows=(REMEMBERED,)),), Kind.SEEN)
 LOOKING = Plan((Meter(windows=(REMEMBERED,), charging=Charging.NEVER),), Kind.SEEN)
 MEMORY = Plan((Meter(windows=(Window(400 * 86_400),), charging=Charging.ALWAYS),), Kind.SEEN)
-"""Since when anybody is remembered at all: of `SITE`."""
+"""Since when anybody is remembered at all (of `SITE`), and when rules have fired (`reputation.tallies`)."""
 MEETING = Plan((Meter(windows=(REMEMBERED,), charging=Charging.ALWAYS),), Kind.SEEN)
 """Whoever is asked for his age is known from then on, whatever becomes of his mail: who is refused for being new must
 grow older all the same."""

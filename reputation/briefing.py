@@ -19,7 +19,7 @@ from reputation.conditions import Moment
 from reputation.contracts import Lookups
 from reputation.events import Event
 from reputation.facts import NO_NETWORK, NOTHING_KNOWN, NOTHING_LOOKED_UP, Known, LookedUp
-from reputation.inquiry import DAY_SECONDS, Inquiry, base_of, charges_of, known_of, memory_of
+from reputation.inquiry import DAY_SECONDS, UNKNOWN_BASE, Inquiry, base_of, charges_of, known_of, memory_of
 from reputation.keys import Entities, entities_of
 from reputation.metrics import Metrics
 from reputation.newcomers import Newcomers
@@ -30,7 +30,6 @@ from reputation.windows import MICROSECONDS
 
 BASE_SECONDS = 30.0
 """How long the site's base rate is believed."""
-UNKNOWN_BASE = 0.5
 
 log = logging.getLogger("reputon.engine")
 

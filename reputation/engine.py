@@ -151,7 +151,9 @@ class Engine:
         opinions = await self._briefing.opinions(policy, moment)
         verdict = refusal_among(opinions) or await self._counted(policy, moment, now)
         self._report_conditions(policy)
-        return softened(with_opinions(verdict, opinions), policy, moment.looked_up)
+        verdict = softened(with_opinions(verdict, opinions), policy, moment.looked_up)
+        await self._holds.consider(policy, verdict, self.registrar.time_at(now))
+        return verdict
 
     async def _counted(self, policy: Policy, moment: Moment, now: float) -> Verdict:
         """The verdict by what is counted."""
@@ -162,9 +164,7 @@ class Engine:
         recalled = None if _token(event) else self._denials.recall(charges, now)
         if recalled is not None:
             return policy.refusal(recalled)
-        verdict = await self._decided(policy, event, charges)
-        await self._holds.consider(policy, verdict, self.registrar.time_at(now))
-        return verdict
+        return await self._decided(policy, event, charges)
 
     def _report_conditions(self, policy: Policy) -> None:
         """Tell of conditions that could not be answered; their rules do not apply."""

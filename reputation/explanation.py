@@ -6,13 +6,11 @@ from ipaddress import ip_network
 
 from reputation.contracts import Lookups, Series, Store
 from reputation.entries import Entry, domain_of
-from reputation.inquiry import JUDGED, Inquiry, base_of, charges_of, evidence_in, standing_of_entity
+from reputation.inquiry import JUDGED, UNKNOWN_BASE, Inquiry, base_of, charges_of, evidence_in, standing_of_entity
 from reputation.keys import Dimension, Entities, Entity
 from reputation.spelling import network_id
 from reputation.standing import Standing
 from reputation.verdict import Verdict
-
-UNKNOWN_BASE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

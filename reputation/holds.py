@@ -45,6 +45,8 @@ class Holds:
         finding = verdict.deciding
         if verdict.reason is not Reason.OVER_LIMIT or finding is None or not policy.rule(verdict.rule).hold_seconds:
             return
+        if verdict.action is not policy.rule(verdict.rule).action:
+            return  # milder than the rule, because what it rests on is not sure
         if verdict.local or finding.entity in self._under_way or self._is_banned(finding.entity, now):
             return  # a share of the limit is a guess; and an operator's ban stays as it is
         if len(self._registrar.register) >= MAX_REGISTERED // 2:

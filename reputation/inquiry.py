@@ -5,7 +5,7 @@ name in a condition  what it is
 ==================== ============================================================================
 reputation.DIM.FIELD score, confidence, active_now, repeat_offender, base or volume of DIM's entity
 last_5m.DIM.METRIC   what is counted of DIM's entity, in 5 minutes; last_1h, last_1d
-age.DIM              days since DIM's entity was first seen; 0 for who is new
+age.DIM              days since DIM's entity was first seen; 0 for who is new, endless where that is not known
 first_time           whether the sender is new to the recipient, of users who have logged in
 ==================== ============================================================================
 
@@ -52,10 +52,12 @@ AGED = (Dimension.IP, Dimension.PREFIX, Dimension.USER, Dimension.SENDER, Dimens
 JUDGED = tuple(dict.fromkeys(names[-1] for names in WEIGHED_OF_ALL if len(names) == 1))
 """Dimensions that have a reputation."""
 UNTOLD_AGE = math.inf
+"""Days since somebody was first seen, where the store did not say."""
+UNKNOWN_BASE = 0.5
+"""The base rate of a site, where the store did not say."""
 DAY_SECONDS = 86_400
 FIRST_DAYS = 1.0
 """The days after the beginning of its memory in which nobody is new to a site."""
-"""Days since somebody was first seen, where the store did not say."""
 _ASKED = Plan((Meter(windows=TRACKED_WINDOWS, charging=Charging.NEVER),))
 
 Path = tuple[str, ...]

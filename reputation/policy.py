@@ -158,7 +158,7 @@ class Policy:
         for dimensions, metric, plan, scope, cost, of in others:
             if (entity := composite(entities, dimensions)) is None:
                 continue
-            if plan.of_units or plan.kind is Kind.EVIDENCE:
+            if plan.of_units:
                 charges.append(Charge(Key(entity, metric, scope), plan, cost(event)))
             elif plan.kind is Kind.LEASES:
                 charges.append(Charge(Key(entity, metric, scope), plan, 1, event.session.id))

@@ -8,19 +8,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reputation.bookkeeping import SEEN, TRACKED_WINDOWS
+from reputation.bookkeeping import MEMORY, SEEN, TRACKED_WINDOWS
 from reputation.charges import Charge, Charging, Kind, Meter, Plan
 from reputation.contracts import Store
 from reputation.errors import StoreError
 from reputation.keys import Entity, Key
 from reputation.verdict import Verdict
-from reputation.windows import MICROSECONDS, Window
+from reputation.windows import MICROSECONDS
 
 HITS, WOULD = "hits", "would_hits"
-REMEMBERED = Window(400 * 86_400)
 _COUNTING = Plan((Meter(windows=TRACKED_WINDOWS, charging=Charging.ALWAYS),))
-_SEEING = Plan((Meter(windows=(REMEMBERED,), charging=Charging.ALWAYS),), Kind.SEEN)
-_LOOKING = Plan((Meter(windows=(REMEMBERED,), charging=Charging.NEVER),), Kind.SEEN)
+_LOOKING = Plan((Meter(windows=MEMORY.meters[0].windows, charging=Charging.NEVER),), Kind.SEEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +62,7 @@ class Tallies:
         charges = []
         for (name, metric), count in told.items():
             charges.append(Charge(Key(_rule(name), metric), _COUNTING, count))
-            charges.append(Charge(Key(_rule(name), SEEN, metric), _SEEING))
+            charges.append(Charge(Key(_rule(name), SEEN, metric), MEMORY))
         try:
             answer = await self._store.decide(charges)
         except StoreError:

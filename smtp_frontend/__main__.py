@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from reputation.assemble import open_engine, policy_of, settings_of
+from reputation.assemble import open_engine, read, settings_of
 from reputation.config import Settings, SmtpSettings, effective_lines
 from reputation.engine import Engine
 from reputation.errors import ConfigError, StoreError
@@ -116,8 +116,7 @@ async def _reloading(engine: Engine, settings: Settings, path: Path) -> AsyncIte
 def _reloaded(engine: Engine, settings: Settings, path: Path, loop: asyncio.AbstractEventLoop) -> None:
     """Put the policy of a file in force. Reading one takes as long as hundreds of decisions, so in a thread."""
     try:
-        fresh = settings_of(path)
-        policy = policy_of(fresh)
+        fresh, policy = read(path)
     except ConfigError as error:
         for line in str(error).splitlines():
             log.error("not reloaded, the rules stay as they were: %s", line)  # noqa: TRY400 - the user's mistake

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from reputation.bookkeeping import MEMORY, SEEN, SITE
-from reputation.briefing import BASE_SECONDS, UNKNOWN_BASE, Briefing
+from reputation.briefing import BASE_SECONDS, Briefing
 from reputation.charges import Answer, Charge
 from reputation.clock import ManualClock
 from reputation.conditions import Moment
 from reputation.errors import ConfigError
 from reputation.events import Event, Stage
 from reputation.facts import NOTHING_KNOWN, LookedUp, Lookup
-from reputation.inquiry import Inquiry
+from reputation.inquiry import UNKNOWN_BASE, Inquiry
 from reputation.keys import EVIDENCE, Dimension, Entity, Key, Metric, entities_of
 from reputation.metrics import Metrics
 from reputation.newcomers import MOST
