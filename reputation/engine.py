@@ -38,9 +38,9 @@ from reputation.holds import Holds, words_of_hold
 from reputation.inquiry import score_of
 from reputation.keys import Dimension, Entities, Entity, Key, composite, entities_of
 from reputation.metrics import Metrics
-from reputation.opinions import refusal_among, with_opinions
+from reputation.opinions import refusal_among, softened, with_opinions
 from reputation.overrides import overridden
-from reputation.policy import Policy, softened
+from reputation.policy import Policy
 from reputation.register import Standing
 from reputation.registrar import Registrar
 from reputation.rules import Mode
@@ -138,7 +138,7 @@ class Engine:
     async def _judged(self, policy: Policy, moment: Moment, standing: Standing, now: float) -> Verdict:
         """The verdict by rules; whoever is exempt from them is counted all the same."""
         event, entities = moment.event, moment.entities
-        if standing.allow is None:
+        if standing.allow is None and event.stage in policy.asking:
             moment = await self._briefing.completed(policy, moment)
         if moment.entities is not entities:  # a name that was found may be banned, or on a list
             standing = self._standing(event, moment.entities, now)
@@ -147,12 +147,17 @@ class Engine:
         if standing.allow is not None:
             verdict = await self._decided(policy, event, policy.exempt.charges_for(moment))
             return replace(verdict, reason=Reason.ALLOWLISTED, entry=standing.allow.id)
-        moment = moment._replace(lists=standing.lists if self.registrar.lists.complete else None)
-        opinions = await self._briefing.opinions(policy, moment)
+        if not self.registrar.lists.complete:
+            moment = moment._replace(lists=None)
+        elif standing.lists:
+            moment = moment._replace(lists=standing.lists)
+        opinions = await self._briefing.opinions(policy, moment) if event.stage in policy.speaking else ()
         verdict = refusal_among(opinions) or await self._counted(policy, moment, now)
+        verdict = with_opinions(verdict, opinions)
+        verdict = softened(verdict, policy.named.get(verdict.rule), moment.looked_up)
         self._report_conditions(policy)
-        verdict = softened(with_opinions(verdict, opinions), policy, moment.looked_up)
-        await self._holds.consider(policy, verdict, self.registrar.time_at(now))
+        if verdict.denied:
+            await self._holds.consider(policy, verdict, self.registrar.time_at(now))
         return verdict
 
     async def _counted(self, policy: Policy, moment: Moment, now: float) -> Verdict:

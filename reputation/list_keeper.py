@@ -114,6 +114,8 @@ class ListKeeper:
     @property
     def complete(self) -> bool:
         """Whether all of what is wanted has been read at some time: a set that never was is not empty, but unknown."""
+        if not self._wanted:
+            return True
         return self._wanted == self._shown and all(self._of(source).reading is not None for source in self._shown)
 
     async def start(self) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from reputation.conditions import Moment
 from reputation.events import Stage
-from reputation.facts import Lookup
+from reputation.facts import LookedUp, Lookup
 from reputation.inquiry import Inquiry
 from reputation.rules import Mode, Rule, rendered_match
 from reputation.verdict import Action, Reason, Verdict
@@ -94,3 +94,10 @@ def with_opinions(verdict: Verdict, opinions: Sequence[Opinion]) -> Verdict:
         answer=verdict.answer,
         local=verdict.local,
     )
+
+
+def softened(verdict: Verdict, rule: Rule | None, looked_up: LookedUp) -> Verdict:
+    """The verdict, never for good where its rule rests on a look-up that had no answer: that is our trouble."""
+    if rule is None or verdict.action not in (Action.REJECT, Action.DISCARD):
+        return verdict
+    return verdict if looked_up.failed.isdisjoint(rule.lookups) else replace(verdict, action=Action.TEMPFAIL, reply="")

@@ -39,7 +39,7 @@ from reputation.conditions import Failures, Moment
 from reputation.counters import Batch, Counter, batch, judging, learning
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
-from reputation.facts import LookedUp, Lookup
+from reputation.facts import Lookup
 from reputation.inquiry import Inquiry, contact_of
 from reputation.keys import EVIDENCE, Dimension, Entities, Entity, Key, Metric, composite, distinct
 from reputation.opinions import Opinion, PolicyFunction, asked_at, looked_up_at, opinion_of
@@ -66,6 +66,10 @@ class Policy:
     """What has to be looked up at each stage."""
     inquiries: Mapping[Stage, Inquiry] = field(init=False, repr=False, compare=False)
     """What the store has to be asked before an event of each stage is judged."""
+    asking: frozenset[Stage] = field(init=False, repr=False, compare=False)
+    """Stages at which something has to be found out first."""
+    speaking: frozenset[Stage] = field(init=False, repr=False, compare=False)
+    """Stages at which there can be opinions."""
     adaptive: Mapping[str, float] = field(init=False, repr=False, compare=False)
     """Of rules whose limits follow reputation, how far."""
     named: Mapping[str, Rule] = field(init=False, repr=False, compare=False)
@@ -81,18 +85,20 @@ class Policy:
     _learning: Mapping[Metric, tuple[Counter, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        asking: tuple[Rule | PolicyFunction, ...] = (*self.rules, *self.functions)
-        names = [each.name for each in asking]
+        all_: tuple[Rule | PolicyFunction, ...] = (*self.rules, *self.functions)
+        names = [each.name for each in all_]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             what = "to change a rule of an included file, write [change.NAME]"
             raise ConfigError(f"rule names must differ, because each names a counter: {', '.join(doubled)}; {what}")
-        inquiries = {stage: asked_at(stage, asking) for stage in Stage}
+        inquiries = {stage: asked_at(stage, all_) for stage in Stage}
         limits = [rule for rule in self.rules if rule.limited and rule.condition]
         self._set(
             named={rule.name: rule for rule in self.rules},
-            exempt=replace(self, rules=(), functions=()) if asking else self,
-            lookups={stage: looked_up_at(stage, asking) for stage in Stage},
+            exempt=replace(self, rules=(), functions=()) if all_ else self,
+            lookups={stage: looked_up_at(stage, all_) for stage in Stage},
+            asking=frozenset(each.stage for each in all_ if each.lookups or each.inquiry),
+            speaking=frozenset(it.stage for it in all_ if not (isinstance(it, Rule) and it.limited)),
             inquiries=inquiries,
             adaptive={rule.name: rule.adaptive for rule in self.rules if rule.adaptive > 1},
             failures=tuple((rule.name, rule.condition.failures) for rule in self.rules if rule.condition is not None),
@@ -303,15 +309,6 @@ class Policy:
         rule = self.named[name]
         of_units = rule.kind in (Kind.RINGS, Kind.MOMENTS) and COSTS.get((rule.stage, rule.count), one) is one
         return of_units and rule.charge is Charging.ACCEPTED and rule.action in (Action.TEMPFAIL, Action.THROTTLE)
-
-
-def softened(verdict: Verdict, policy: Policy, looked_up: LookedUp) -> Verdict:
-    """The verdict, never for good where its rule rests on a look-up that had no answer: that is our trouble."""
-    if verdict.action not in (Action.REJECT, Action.DISCARD) or verdict.rule not in policy.named:
-        return verdict
-    if looked_up.failed.isdisjoint(policy.named[verdict.rule].lookups):
-        return verdict
-    return replace(verdict, action=Action.TEMPFAIL, reply="")
 
 
 def member_of(entity: Entity) -> str:
