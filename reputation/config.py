@@ -4,21 +4,21 @@ Every setting has its default and its meaning beside it. Unknown keys, wrong typ
 errors that name the file, the table and the key, all at once; nothing is silently ignored.
 
 Relative paths are relative to the directory that the program was started in. Secrets (the password in
-`store.url`, `keys.subject_key`) are never printed.
+`store.url`, `keys.subject_key`, `smtp.auth.ldap_bind_password`, the filters') are never printed.
 """
 
 import json
 import re
 from collections.abc import Iterator
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from reputation.entries import Target, parse_protected
 from reputation.errors import ConfigError
+from reputation.front_end_settings import FilterSettings, PolicyServiceSettings, SmtpSettings
 from reputation.keys import Dimension
 from reputation.opinions import PolicyFunction
 from reputation.policy import Policy
@@ -38,26 +38,8 @@ SERVER_SCHEMES = (
 """Of stores on a server; the rest of their URLs: `reputation.store.address`."""
 STORE_SCHEMES = (*SERVER_SCHEMES, "embedded", "memory")
 ESCAPES = "/ @ # ? of a password are written %2F %40 %23 %3F"
-NEXT_HOP_SCHEMES = ("smtp", "lmtp", "maildir")
 BUILT_IN = ("default", "cookbook")
 """The policy files that come with reputon, as they are included."""
-FINAL_ANSWER_FACTOR = 10
-"""How much longer the answer to a whole message may take than any other (RFC 5321 section 4.5.3.2.6)."""
-
-
-def _host_port(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65_535:
-        raise ValueError(f'"{text}" is not HOST:PORT: write "127.0.0.1:25" or "[::1]:25"')
-    return text
-
-
-def _network(text: str) -> str:
-    try:
-        ip_network(text)
-    except ValueError:
-        raise ValueError(f'"{text}" is no address or network: write "192.0.2.7" or "192.0.2.0/24"') from None
-    return text
 
 
 def _store_url(text: str) -> str:
@@ -90,15 +72,6 @@ def _check_server_url(scheme: str, text: str) -> None:
         )
 
 
-def _next_hop(text: str) -> str:
-    scheme, colon, rest = text.partition(":")
-    if not colon or scheme not in NEXT_HOP_SCHEMES or not rest.strip("/"):
-        raise ValueError(
-            "unknown kind of next hop: write smtp://HOST:PORT, lmtp://HOST:PORT, lmtp:///SOCKET or maildir:DIRECTORY"
-        )
-    return text
-
-
 class StoreSettings(Table):
     """``[store]``: where the counters are."""
 
@@ -119,56 +92,6 @@ class KeySettings(Table):
     """Secret for the hash of subjects, the same on every node; empty: subjects are not counted."""
     tracked: Annotated[tuple[Annotated[Dimension, Field(strict=False)], ...], Field(strict=False)] = tuple(Dimension)
     """Dimensions that are counted even where no rule names them."""
-
-
-class TlsSettings(Table):
-    """``[smtp.tls]``: STARTTLS."""
-
-    certificate: str
-    """PEM file with the certificate chain."""
-    key: str
-    """PEM file with the private key."""
-
-
-class SmtpSettings(Table):
-    """``[smtp]``: the SMTP front end."""
-
-    listen: Annotated[tuple[Annotated[str, AfterValidator(_host_port)], ...], Field(strict=False, min_length=1)] = (
-        "127.0.0.1:2525",
-    )
-    """HOST:PORT to listen on; port 0 takes a free one."""
-    hostname: Annotated[str, spelled(r"[A-Za-z0-9.\[\]:-]{0,255}", "write the full name of a host")] = ""
-    """The name in the greeting and in Received; empty takes the machine's."""
-    next_hop: Annotated[str, AfterValidator(_next_hop)] = "maildir:./data/mail"
-    """Where accepted mail goes: smtp://, lmtp://HOST:PORT, lmtp:///SOCKET or maildir:DIRECTORY."""
-    tls: TlsSettings | None = None
-    xclient_from: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Field(strict=False)] = ()
-    """Addresses and networks of our own proxies, which may say with XCLIENT for whom they ask."""
-    max_message_bytes: Annotated[int, Field(ge=65_536, le=2**31)] = 50 * 2**20
-    """Largest message; announced as SIZE (RFC 1870)."""
-    max_recipients: Annotated[int, Field(ge=100, le=100_000)] = 1_000
-    """Recipients of one message; more get 452 (RFC 5321 section 4.5.3.1.10)."""
-    max_sessions: Annotated[int, Field(ge=1)] = 2_000
-    """Sessions at once; more are told 421."""
-    max_sleepers: Annotated[int, Field(ge=0)] = 500
-    """Sessions that may be held back (tarpit, throttle) at once; more are answered without delay."""
-    max_delay_seconds: Annotated[float, Field(ge=0, le=240)] = 30.0
-    """The longest that one answer is held back."""
-    max_errors: Annotated[int, Field(ge=1)] = 20
-    """Commands that may fail in one session before it is closed with 421."""
-    command_timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """Wait for the next command (RFC 5321 section 4.5.3.2.7)."""
-    data_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """Time for the whole text of one message."""
-    next_hop_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Wait for one answer of the next hop; its answer to the message itself may take ten times as long."""
-    drain_seconds: Annotated[float, Field(ge=0)] = 10.0
-    """At the end: how long open transactions may take to finish; a message that the next hop is taking may longer."""
-
-    @property
-    def longest_drain_seconds(self) -> float:
-        """When a drain is over for sure. To cut off a message that the next hop is taking could deliver it twice."""
-        return self.drain_seconds + FINAL_ANSWER_FACTOR * self.next_hop_timeout_seconds
 
 
 def _listed(text: str) -> str:
@@ -252,6 +175,8 @@ class LogSettings(Table):
     """``[log]``."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    """text: one line of key=value; json: one object a line, with the names of the Elastic Common Schema."""
 
 
 class Settings(Table):
@@ -264,12 +189,21 @@ class Settings(Table):
     store: StoreSettings = StoreSettings()
     keys: KeySettings = KeySettings()
     smtp: SmtpSettings = SmtpSettings()
+    policy_service: PolicyServiceSettings = PolicyServiceSettings()
+    filter_: Annotated[tuple[FilterSettings, ...], Field(strict=False, alias="filter", max_length=5)] = ()
     register_table: RegisterSettings = Field(default=RegisterSettings(), alias="register")
     lookups: LookupSettings = LookupSettings()
     log: LogSettings = LogSettings()
     list_: Annotated[tuple[ListSettings, ...], Field(strict=False, alias="list")] = ()
     python: Annotated[tuple[PythonSettings, ...], Field(strict=False)] = ()
     rule: Annotated[tuple[RuleSettings, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _check_listens(self) -> "Settings":
+        smtp = self.smtp
+        if not (smtp.listen or smtp.listen_submission or smtp.listen_submissions or self.policy_service.listen):
+            raise ValueError("[smtp] listen: name at least 1 address to listen on")
+        return self
 
     def policy(self, functions: tuple[PolicyFunction, ...] = ()) -> Policy:
         """The rules, compiled, and policies in Python; raises `ConfigError` that names rule and key."""
@@ -308,6 +242,10 @@ def effective(settings: Settings) -> dict[str, Any]:
     tables["store"]["url"] = without_password(settings.store.url)
     if settings.keys.subject_key:
         tables["keys"]["subject_key"] = "***"
+    if settings.smtp.auth is not None and settings.smtp.auth.ldap_bind_password:
+        tables["smtp"]["auth"]["ldap_bind_password"] = "***"  # noqa: S105 - it stands for one
+    for table in tables["filter"]:
+        table["password"] = table["password"] and "***"
     return tables
 
 
@@ -320,10 +258,10 @@ def effective_lines(settings: Settings) -> Iterator[str]:
     tables = effective(settings)
     rules = tables.pop("rule")
     del tables["include"], tables["change"]  # what has come of them is among the rules
-    arrays = {"list": tables.pop("list"), "python": tables.pop("python"), "rule": rules}
-    tls = tables["smtp"].pop("tls")
-    if tls is not None:
-        tables["smtp.tls"] = tls
+    arrays = {**{name: tables.pop(name) for name in ("filter", "list", "python")}, "rule": rules}
+    for name in ("tls", "auth", "services"):
+        if inner := tables["smtp"].pop(name):
+            tables[f"smtp.{name}"] = inner
     named = [(f"[{name}]", table) for name, table in tables.items()]
     for name, table in (*named, *((f"[[{name}]]", each) for name, found in arrays.items() for each in found)):
         yield name

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
+from mmap import mmap
 
 ClientAddress = IPv4Address | IPv6Address
+Content = bytes | mmap
 
 NULL_SENDER = ""
 """The reverse-path of a bounce, ``<>``: RFC 5321 section 4.5.5."""
@@ -43,6 +45,8 @@ class Session:
     user: str = ""
     """The authenticated login, empty when nobody has logged in."""
     tls: bool = False
+    early: bool = False
+    """Whether the client has spoken before it was greeted (RFC 5321 section 4.3.1 forbids it)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,9 @@ class Data:
     """The address in the From field (RFC 5322 section 3.6.2), the first of several; empty when there is none."""
     header: Mapping[str, str] = field(default_factory=dict)
     """Names of fields, in lower case, and the unfolded and decoded text of the first of each; as far as it was read."""
+    content: Content = field(default=b"", repr=False, compare=False)
+    """The whole message (RFC 5322) with CRLF line ends, for look-ups; empty where it is not at hand. A large one is a
+    file in memory, which is gone soon: nobody keeps it."""
     token: str = ""
     """Names what is sent, the same when it is tried again or asked about twice; empty when nothing does."""
     stage: Stage = field(default=Stage.DATA, init=False)

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Lookup(StrEnum):
-    """What can be looked up in the DNS. Networks lie in a table in memory and cost nothing."""
+    """What can be found out, from the DNS and by filters. Networks lie in a table in memory and cost nothing."""
 
     IPREV = "iprev"
     """The client's reverse name, confirmed forward: RFC 8601 section 2.7.3."""
@@ -18,6 +18,14 @@ class Lookup(StrEnum):
     """The DNS lists that the client is on: RFC 5782."""
     SPF = "spf"
     """Whether the client may send for the sender's domain, of the HELO name for bounces: RFC 7208."""
+    DKIM = "dkim"
+    """The message's signatures: RFC 6376."""
+    DMARC = "dmarc"
+    """Whether SPF or DKIM speaks for the author's domain, and what it wants otherwise: RFC 7489. Asks for both."""
+    ARC = "arc"
+    """What servers before us have found, as far as their chain of seals holds: RFC 8617."""
+    FILTER = "filter"
+    """What content filters say about the message."""
 
 
 TEMPERROR = "temperror"
@@ -37,6 +45,63 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """One DKIM signature of a message, and whether it holds."""
+
+    result: str
+    """none, pass, fail, policy, neutral, temperror or permerror (RFC 8601 section 2.7.1)."""
+    domain: str = ""
+    """Who signed (d=), lower case."""
+    selector: str = ""
+    identity: str = ""
+    """On whose behalf (i=), empty when it does not say."""
+    mark: str = ""
+    """The first eight characters of the signature (b=), which tell it from others (RFC 6008)."""
+
+
+class Judgement(StrEnum):
+    """What a content filter makes of a message, the worst last."""
+
+    HAM = "ham"
+    """Nothing speaks against it."""
+    UNSURE = "unsure"
+    """Something does, and not enough: rspamd's greylist, and what no other word fits."""
+    DEFER = "defer"
+    """It should come again later: rspamd's "soft reject"."""
+    SPAM = "spam"
+    MALWARE = "malware"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filtered:
+    """What one content filter, or all of them together, said about a message."""
+
+    verdict: str = ""
+    """A `Judgement`, or temperror; empty when none was asked (too large, none configured)."""
+    score: float = 0.0
+    """As the filter counts; 0 from filters that do not."""
+    action: str = ""
+    """The filter's own word, such as rspamd's "add header"."""
+    symbols: tuple[str, ...] = ()
+    """The names of its tests that hit."""
+    malware: str = ""
+    """The name of what a scanner has found."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Fields that the filter wants at the top of the message, in order; ASCII, one line each."""
+    removed: tuple[str, ...] = ()
+    """Names of fields that it wants gone."""
+    reply: str = ""
+    """Text for the client, when it wants the message refused."""
+    learns: bool = False
+    """Whether the verdict is evidence (`[[filter]] learn`)."""
+    failed_closed: bool = False
+    """Whether a filter whose `on_failure` is tempfail gave no answer."""
+
+
+NOT_FILTERED = Filtered()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LookedUp:
     """What look-ups found about an event; empty values for what was not asked."""
 
@@ -51,14 +116,35 @@ class LookedUp:
     """Lists that gave no answer."""
     spf: str = ""
     """none, neutral, pass, fail, softfail, temperror or permerror (RFC 7208 section 2.6)."""
+    spf_identity: str = ""
+    """What SPF was asked about: an address, or ``postmaster@HELO`` for bounces."""
+    signatures: tuple[Signature, ...] = ()
+    """DKIM, in the order of the header."""
+    dkim: str = ""
+    """The best of their results: pass when one holds; none without signatures."""
+    dmarc: str = ""
+    """none, pass, fail, temperror or permerror (RFC 7489 section 11.2)."""
+    dmarc_policy: str = ""
+    """What the author's domain wants done with what fails: none, quarantine or reject; empty without a record."""
+    dmarc_domain: str = ""
+    """The author's domain that was asked about."""
+    arc: str = ""
+    """none, pass or fail (RFC 8617 section 4.4), or temperror."""
+    filtered: Filtered = NOT_FILTERED
 
     @property
     def failed(self) -> frozenset[Lookup]:
         """What had no answer."""
-        found = {Lookup.IPREV: self.iprev == TEMPERROR, Lookup.SPF: self.spf == TEMPERROR}
-        return frozenset(
-            lookup for lookup, failed in {**found, Lookup.DNSBL: bool(self.dnsbl_temperror)}.items() if failed
-        )
+        failed = {
+            Lookup.IPREV: self.iprev == TEMPERROR,
+            Lookup.DNSBL: bool(self.dnsbl_temperror),
+            Lookup.SPF: self.spf == TEMPERROR,
+            Lookup.DKIM: self.dkim == TEMPERROR,
+            Lookup.DMARC: self.dmarc == TEMPERROR,
+            Lookup.ARC: self.arc == TEMPERROR,
+            Lookup.FILTER: self.filtered.verdict == TEMPERROR,
+        }
+        return frozenset(lookup for lookup, has_failed in failed.items() if has_failed)
 
 
 NO_NETWORK = Network()

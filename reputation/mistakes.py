@@ -13,6 +13,9 @@ _SAID = {
     "int_type": "write a whole number",
     "int_from_float": "write a whole number",
     "int_parsing": "write a whole number",
+    "bool_type": "write true or false",
+    "bool_parsing": "write true or false",
+    "too_long": "name at most {max_length}",
     "float_type": "write a number",
     "float_parsing": "write a number",
     "finite_number": "write a number",
@@ -30,7 +33,7 @@ _SAID = {
 }
 """pydantic's type of error -> what we say, with its numbers filled in."""
 
-ARRAYS = {"rule": "rule", "list": "list", "python": "policy"}
+ARRAYS = {"rule": "rule", "list": "list", "python": "policy", "filter": "filter"}
 """Arrays of tables, and what one of them is."""
 
 Location = Sequence[str | int]
@@ -47,6 +50,8 @@ def mistakes_of(errors: Sequence[Mapping[str, Any]], tables: Mapping[str, Any]) 
             yield _unknown(place, tables)
         elif len(place) == 1 and place[0] in ARRAYS:
             yield f"[[{place[0]}]]: write the name of each {ARRAYS[place[0]]}'s table in two brackets"
+        elif error["type"] == "value_error" and _is_table(place, tables):  # said of a whole table: it names its keys
+            yield f"[{_dotted(place)}] {_said(error)}" if place else _said(error)
         else:
             yield f"{_named(place, tables)}: {_said(error)}"
 
@@ -70,6 +75,13 @@ def _unknown(place: Location, tables: Mapping[str, Any]) -> str:
     if len(place) == 1 and isinstance(value, list) and value and isinstance(value[0], dict):
         return f"[[{place[0]}]]: unknown table"
     return f"{_named(place, tables)}: unknown key"
+
+
+def _is_table(place: Location, tables: Mapping[str, Any]) -> bool:
+    value: Any = tables
+    for step in place:
+        value = value[step] if isinstance(step, int) or step in value else None
+    return isinstance(value, dict)
 
 
 def _named(place: Location, tables: Mapping[str, Any]) -> str:

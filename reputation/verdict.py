@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reputation.charges import Answer, Receipt, receipt_of
+from reputation.facts import NOTHING_LOOKED_UP, LookedUp
 from reputation.keys import Entity, Metric
 from reputation.windows import Reading
 
@@ -104,6 +105,10 @@ class Verdict:
     """The readings of all rules that applied; those of `rule` first."""
     answer: Answer | None = None
     """What the store said; None where it was not asked, or did not answer."""
+    subject_prefixes: tuple[str, ...] = ()
+    """What rules that tag want before the subject."""
+    looked_up: LookedUp = NOTHING_LOOKED_UP
+    """What was found out about the event."""
     local: bool = False
     """Whether that was the store of this process alone, while the shared one was away."""
 

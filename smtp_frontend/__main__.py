@@ -21,9 +21,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from reputation.assemble import open_engine, read, settings_of
-from reputation.config import Settings, SmtpSettings, effective_lines
+from reputation.config import Settings, effective_lines
 from reputation.engine import Engine
 from reputation.errors import ConfigError, StoreError
+from reputation.front_end_settings import SmtpSettings
 from smtp_frontend.next_hop import open_next_hop
 from smtp_frontend.server import Server, tls_context
 from smtp_frontend.session import Surroundings

@@ -15,8 +15,8 @@ from ipaddress import ip_address
 
 from aiosmtpd.smtp import SMTP
 
-from reputation.config import SmtpSettings
 from reputation.errors import ConfigError
+from reputation.front_end_settings import SmtpSettings
 from smtp_frontend import answers
 from smtp_frontend.session import Session, Surroundings
 from smtp_frontend.wire import READ_BYTES, ClientGone, Wire

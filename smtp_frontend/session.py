@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ssl import SSLContext
 
-from reputation.config import SmtpSettings
 from reputation.engine import Engine
 from reputation.events import (
     NULL_SENDER,
@@ -34,6 +33,7 @@ from reputation.events import (
     Stage,
 )
 from reputation.events import Session as Facts
+from reputation.front_end_settings import SmtpSettings
 from reputation.verdict import Action, Verdict
 from smtp_frontend import answers, dsn, headers, maillog, trace
 from smtp_frontend.commands import (

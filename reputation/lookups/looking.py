@@ -46,11 +46,9 @@ FactKey = tuple[Any, ...]
 _FAILED: Fact = (TEMPERROR, "")
 _PERSONAL: Fact = ("", "")
 """Stands where SPF of a domain differs from sender to sender."""
-_IPREV, _DNSBL, _SPF = (str(lookup.value) for lookup in Lookup)
-assert (_IPREV, _DNSBL, _SPF) == ("iprev", "dnsbl", "spf")
+_IPREV, _DNSBL, _SPF = (str(lookup.value) for lookup in (Lookup.IPREV, Lookup.DNSBL, Lookup.SPF))
 SHARES = {_IPREV: Share(300, 20), _DNSBL: Share(400, 20), _SPF: Share(300, 20)}
 """Facts under way: in all, and about clients of one network (and one list)."""
-assert SHARES.keys() == set(Lookup)
 
 
 class Looking:

@@ -45,10 +45,13 @@ SHARES: dict[str, Share] = {
     Lookup.IPREV: Share(150, 20),
     Lookup.DNSBL: Share(150, 100),  # the domains are those of lists, which no stranger has chosen
     Lookup.SPF: Share(200, 20),
+    Lookup.DKIM: Share(150, 20),
+    Lookup.DMARC: Share(100, 20),
+    Lookup.ARC: Share(100, 20),
     _SCOUT: Share(1, 1),
 }
 """Questions under way: in all, and about one domain. Each has a socket for each server that it was put to."""
-assert SHARES.keys() == {*Lookup, _SCOUT}
+assert SHARES.keys() == {*Lookup, _SCOUT} - {Lookup.FILTER}
 MAX_AT_ONCE = 5
 """Of the questions of one fact: those of all facts that one network of clients may have do not take all places."""
 LIFETIME_SECONDS = 10.0

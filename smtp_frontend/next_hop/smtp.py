@@ -26,7 +26,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Iterable, Iterator
 
-from reputation.config import FINAL_ANSWER_FACTOR
+from reputation.front_end_settings import FINAL_ANSWER_FACTOR
 from smtp_frontend.next_hop.content import BareLineEnding, is_path, stuffed
 from smtp_frontend.next_hop.contract import NO_OPTIONS, MailOptions
 from smtp_frontend.next_hop.hello import Extensions, Peer, introduce

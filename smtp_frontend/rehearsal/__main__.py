@@ -29,9 +29,12 @@ from reputation.errors import ConfigError
 from smtp_frontend.rehearsal.script import Scene, ScriptError, parse
 from smtp_frontend.rehearsal.stage import DialogFailure, perform
 
-NO_POLICY = frozenset({"store", "log"})
+NO_POLICY = frozenset({"store", "log", "policy_service", "filter"})
 """Tables of a configuration in use that have nothing to do with its policy."""
-NO_POLICY_OF_SMTP = frozenset({"listen", "hostname", "next_hop", "tls", "xclient_from"})
+NO_POLICY_OF_SMTP = frozenset(
+    {"listen", "listen_submission", "listen_submissions", "workers", "hostname", "next_hop", "services"}
+    | {"tls", "auth", "xclient_from", "proxy_from", "spool_directory"}
+)
 """Settings of its ``[smtp]`` that have not either."""
 
 

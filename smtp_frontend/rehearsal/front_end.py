@@ -20,10 +20,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from reputation.assemble import policy_of
-from reputation.config import Settings, SmtpSettings
+from reputation.config import Settings
 from reputation.contracts import Store
 from reputation.engine import Engine
 from reputation.events import Data, Event
+from reputation.front_end_settings import SmtpSettings
 from reputation.keys import Metric, parse_entity
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Verdict

@@ -16,6 +16,7 @@ url = "redis://nowhere.invalid/0"
 [smtp]
 listen = ["192.0.2.1:25"]
 hostname = "elsewhere.example.net"
+relay_domains = ["*"]
 next_hop = "smtp://nowhere.invalid"
 max_errors = 2
 [smtp.tls]

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from reputation.charges import Charging
-from reputation.config import ListSettings, PythonSettings, Settings, TlsSettings, effective, without_password
+from reputation.config import ListSettings, PythonSettings, Settings, effective, without_password
 from reputation.config_files import load
 from reputation.errors import ConfigError
 from reputation.events import Stage
+from reputation.front_end_settings import AuthSettings, FilterSettings, TlsSettings
 from reputation.keys import Dimension, Metric
 from reputation.rule_settings import RuleSettings
 from reputation.rules import Mode, OnStoreFailure
@@ -244,8 +245,8 @@ def test_a_list_of_nothing_but_mistakes_is_not_called_empty_besides(file: Path) 
 def test_no_mistake_is_told_in_the_words_of_a_library(file: Path) -> None:
     values = ("1", "-1", "1e99", "nan", "[]", "[1]", '["x"]', '""', '"x y"', "true", "{}", "[{}]", "1979-05-27")
     tables = {f"[{name}]": field.annotation for name, field in Settings.model_fields.items() if name != "rule"}
-    tables |= {"[smtp.tls]": TlsSettings, "[[rule]]": RuleSettings}
-    tables |= {"[[list]]": ListSettings, "[[python]]": PythonSettings}
+    tables |= {"[smtp.tls]": TlsSettings, "[smtp.auth]": AuthSettings, "[[rule]]": RuleSettings}
+    tables |= {"[[list]]": ListSettings, "[[python]]": PythonSettings, "[[filter]]": FilterSettings}
     for table, model in tables.items():
         for name, value in product(getattr(model, "model_fields", ()), values):
             file.write_text(f"{table.replace('_table', '')}\n{name} = {value}\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reputation.config import FINAL_ANSWER_FACTOR
+from reputation.front_end_settings import FINAL_ANSWER_FACTOR
 from smtp_frontend.next_hop import Connection
 from smtp_frontend.next_hop.replies import BROKEN
 from smtp_frontend.next_hop.smtp import SmtpConnection

@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from reputation.config import SmtpSettings
+from reputation.front_end_settings import SmtpSettings
 from smtp_frontend.__main__ import OTHER_DESCRIPTORS, within_descriptors
 
 
