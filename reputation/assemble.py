@@ -12,6 +12,7 @@ from reputation.contracts import Lookups, Store
 from reputation.engine import Engine
 from reputation.errors import ConfigError
 from reputation.list_files import check_lists
+from reputation.lookups.filters.asking import check_filters
 from reputation.lookups.looking import check_lookups, open_lookups
 from reputation.metrics import Metrics
 from reputation.policy import Policy
@@ -48,6 +49,10 @@ def read(path: Path) -> tuple[Settings, Policy]:
         check_lookups(settings.lookups)
     except ConfigError as error:
         raise ConfigError(f"{path}: [lookups] {error}") from None
+    try:
+        check_filters(settings.filter_)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     try:
         check_lists(settings, settings.spelling())
     except ConfigError as error:
@@ -90,7 +95,7 @@ async def open_engine(
     if not serving:
         _check_store_exists(settings.store)
     metrics = metrics or Metrics()
-    lookups = open_lookups(settings.lookups, metrics)
+    lookups = open_lookups(settings.lookups, metrics, filters=settings.filter_, hostname=settings.smtp.hostname)
     store = await open_store(settings.store)
     try:
         engine = _engine(settings, store, lookups, metrics)

@@ -15,7 +15,6 @@ from dataclasses import replace
 
 from reputation.charges import Answer, Charge
 from reputation.clock import Clock
-from reputation.conditions import Moment
 from reputation.contracts import Lookups
 from reputation.events import Event
 from reputation.facts import NO_NETWORK, NOTHING_KNOWN, NOTHING_LOOKED_UP, Known, LookedUp
@@ -26,6 +25,7 @@ from reputation.newcomers import Newcomers
 from reputation.opinions import Opinion, PolicyFunction
 from reputation.policy import Policy
 from reputation.spelling import Spelling
+from reputation.vocabulary import Moment
 from reputation.windows import MICROSECONDS
 
 BASE_SECONDS = 30.0

@@ -18,6 +18,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from reputation.entries import Target, parse_protected
 from reputation.errors import ConfigError
+from reputation.events import Stage
+from reputation.facts import Lookup
 from reputation.front_end_settings import FilterSettings, PolicyServiceSettings, SmtpSettings
 from reputation.keys import Dimension
 from reputation.opinions import PolicyFunction
@@ -218,7 +220,14 @@ class Settings(Table):
         for name, inquiry in [*((it.name, it.inquiry) for it in rules), *((it.name, it.inquiry) for it in functions)]:
             if missing := sorted(inquiry.rests_on - set(self.keys.tracked)):
                 raise ConfigError(f'[[rule]] "{name}" asks for what is not counted: add {missing[0]} to keys.tracked')
-        return Policy(rules=tuple(rules), tracked=frozenset(self.keys.tracked), functions=functions)
+        tracked = frozenset(self.keys.tracked)
+        return Policy(rules=tuple(rules), tracked=tracked, functions=functions, always=self._always_looked_up())
+
+    def _always_looked_up(self) -> dict[Stage, frozenset[Lookup]]:
+        """What is found out about every message, whether or not a rule asks for it."""
+        results = {Lookup.IPREV, Lookup.SPF, Lookup.DKIM, Lookup.DMARC, Lookup.ARC}
+        wanted = (results if self.smtp.authentication_results else set()) | ({Lookup.FILTER} if self.filter_ else set())
+        return {Stage.DATA: frozenset(wanted)} if wanted else {}
 
     def never_ban(self) -> tuple[Target, ...]:
         """What must not be banned."""

@@ -27,7 +27,6 @@ from reputation.bookkeeping import CONTACT, LOOKING, RETURNED, RETURNING, SEEN
 from reputation.briefing import Briefing
 from reputation.charges import Answer, Charge, Kind
 from reputation.clock import Clock, SystemClock
-from reputation.conditions import Moment
 from reputation.contracts import Board, Lookups, NoLookups, Store
 from reputation.denials import Denials
 from reputation.entries import DEFAULT_NEVER_BAN, Ban, Target
@@ -49,6 +48,7 @@ from reputation.store_watch import StoreWatch
 from reputation.tallies import RuleTally
 from reputation.upkeep import Upkeep
 from reputation.verdict import Action, Reason, Verdict
+from reputation.vocabulary import Moment
 from reputation.windows import Window
 
 TOP_CANDIDATES = 5

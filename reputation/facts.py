@@ -1,7 +1,8 @@
 """What is found out about an event besides what it says itself: values, and the words for what can be asked.
 
 Look-ups ask the world (`reputation.contracts.Lookups`): whose network the client is in, its reverse name, DNS lists,
-SPF. An answer that did not come in time is the fact "temperror", never a reason of its own to refuse anybody.
+SPF; of a message its signatures (DKIM, ARC), its author's domain (DMARC) and content filters. An answer that did not
+come in time is the fact "temperror", never a reason of its own to refuse anybody.
 """
 
 from collections.abc import Mapping
@@ -130,7 +131,14 @@ class LookedUp:
     """The author's domain that was asked about."""
     arc: str = ""
     """none, pass or fail (RFC 8617 section 4.4), or temperror."""
+    arc_domain: str = ""
+    """Who has sealed last, lower case; only with a pass."""
     filtered: Filtered = NOT_FILTERED
+
+    @property
+    def dkim_domains(self) -> tuple[str, ...]:
+        """Whose signatures hold, in the order of the header."""
+        return tuple(dict.fromkeys(each.domain for each in self.signatures if each.result == PASS))
 
     @property
     def failed(self) -> frozenset[Lookup]:
@@ -139,7 +147,7 @@ class LookedUp:
             Lookup.IPREV: self.iprev == TEMPERROR,
             Lookup.DNSBL: bool(self.dnsbl_temperror),
             Lookup.SPF: self.spf == TEMPERROR,
-            Lookup.DKIM: self.dkim == TEMPERROR,
+            Lookup.DKIM: self.dkim == TEMPERROR or any(each.result == TEMPERROR for each in self.signatures),
             Lookup.DMARC: self.dmarc == TEMPERROR,
             Lookup.ARC: self.arc == TEMPERROR,
             Lookup.FILTER: self.filtered.verdict == TEMPERROR,

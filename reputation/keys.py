@@ -23,6 +23,7 @@ recipient_domain its organisational domain                    rcpt
 author         canonical address of the From field            data
 author_domain  its organisational domain                      data
 subject        keyed hash of the normalised subject           data
+dkim_domain    organisational domain of a passing signature   data
 ============== ============================================== =========================
 
 The null sender ``<>`` is no entity: all the world's bounces would share one counter.
@@ -30,9 +31,10 @@ An IPv6 client is never counted by its /128, which costs an attacker nothing to 
 
 How an id is spelled is said in `reputation.spelling`.
 
-Network, reverse name and SPF are what look-ups found (`reputation.facts`); without them the entity is not there.
+Network, reverse name, SPF and DKIM are what look-ups found (`reputation.facts`); without them the entity is not there.
+Of several signatures that pass it is the one of the author's own domain, or else the first.
 
-Bugs: one set of prefix lengths for all rules. DKIM domains have their name here and no value yet.
+Bugs: one set of prefix lengths for all rules.
 """
 
 import inspect
@@ -186,8 +188,8 @@ def entities_of(event: Event, spelling: Spelling, looked_up: LookedUp = NOTHING_
 _IP, _PREFIX, _HELO, _USER, _SUBJECT, _CLASS = (
     *(Dimension.IP, Dimension.PREFIX, Dimension.HELO, Dimension.USER, Dimension.SUBJECT, Dimension.CLASS),
 )
-_ASN, _COUNTRY, _RDNS_DOMAIN, _SPF_DOMAIN = (
-    *(Dimension.ASN, Dimension.COUNTRY, Dimension.RDNS_DOMAIN, Dimension.SPF_DOMAIN),
+_ASN, _COUNTRY, _RDNS_DOMAIN, _SPF_DOMAIN, _DKIM_DOMAIN = (
+    *(Dimension.ASN, Dimension.COUNTRY, Dimension.RDNS_DOMAIN, Dimension.SPF_DOMAIN, Dimension.DKIM_DOMAIN),
 )
 _AUTHOR, _AUTHOR_DOMAIN = Dimension.AUTHOR, Dimension.AUTHOR_DOMAIN
 _SENDER, _SENDER_DOMAIN = Dimension.SENDER, Dimension.SENDER_DOMAIN
@@ -213,6 +215,11 @@ def _put_looked_up(found: dict[Dimension, Entity], looked_up: LookedUp) -> None:
         found[_RDNS_DOMAIN] = Entity(_RDNS_DOMAIN, domain)
     if looked_up.spf == PASS and _SENDER_DOMAIN in found:
         found[_SPF_DOMAIN] = Entity(_SPF_DOMAIN, found[_SENDER_DOMAIN].id)
+    if looked_up.signatures:
+        domains = [escaped(organisational_domain(domain)) for domain in looked_up.dkim_domains]
+        author = found[_AUTHOR_DOMAIN].id if _AUTHOR_DOMAIN in found else ""
+        if domain := author if author in domains else next(filter(None, domains), ""):
+            found[_DKIM_DOMAIN] = Entity(_DKIM_DOMAIN, domain)
 
 
 def _put_address(found: dict[Dimension, Entity], whole: Dimension, domain: Dimension, ids: Ids) -> None:
@@ -323,6 +330,7 @@ def _canonical_value(dimension: Dimension, value: str, spelling: Spelling) -> st
             | Dimension.AUTHOR_DOMAIN
             | Dimension.RDNS_DOMAIN
             | Dimension.SPF_DOMAIN
+            | Dimension.DKIM_DOMAIN
         ):
             return escaped(organisational_domain(canonical_domain(value)))
         case Dimension.USER:

@@ -39,6 +39,21 @@ class Metrics:
             ["call", "error"],
             registry=self.registry,
         )
+        self._bound: dict[tuple[str, str, str], Counter] = {}
+        self.store_up = Gauge("reputon_store_up", "1 while the counter store answers", registry=self.registry)
+        self.decision_seconds = Histogram(
+            "reputon_decision_seconds",
+            "Time from event to verdict",
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0),
+            registry=self.registry,
+        )
+        self._add_register()
+        self._add_smtp()
+        self._add_lookups()
+        self._add_policy_service()
+        self._add_filters()
+
+    def _add_register(self) -> None:
         self.register_entries = Gauge("reputon_register_entries", "Entries in force or waiting", registry=self.registry)
         self.register_unreadable = Gauge(
             "reputon_register_unreadable", "Entries of the register that cannot be read", registry=self.registry
@@ -50,14 +65,9 @@ class Metrics:
             ["list"],
             registry=self.registry,
         )
-        self._bound: dict[tuple[str, str, str], Counter] = {}
-        self.store_up = Gauge("reputon_store_up", "1 while the counter store answers", registry=self.registry)
-        self.decision_seconds = Histogram(
-            "reputon_decision_seconds",
-            "Time from event to verdict",
-            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0),
-            registry=self.registry,
-        )
+
+    def _add_smtp(self) -> None:
+        self.log_ins = Counter("reputon_log_ins", "Log-ins by how they ended", ["result"], registry=self.registry)
         self.sessions = Gauge("reputon_smtp_sessions", "SMTP sessions open now", registry=self.registry)
         self.sleepers = Gauge("reputon_smtp_sleepers", "Sessions held back now", registry=self.registry)
         self.sleepers_refused = Counter(
@@ -67,7 +77,6 @@ class Metrics:
             "reputon_smtp_messages", "Messages by what became of them", ["result"], registry=self.registry
         )
         self.errors = Counter("reputon_smtp_errors", "Sessions' own errors, answered with 451", registry=self.registry)
-        self._add_lookups()
 
     def _add_lookups(self) -> None:
         self._bound_lookups: dict[tuple[str, str], Counter] = {}
@@ -81,6 +90,44 @@ class Metrics:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
             registry=self.registry,
         )
+
+    def _add_filters(self) -> None:
+        self.filter_answers = Counter(
+            "reputon_filter_answers",
+            "Messages by what a content filter said about them",
+            ["filter", "verdict"],
+            registry=self.registry,
+        )
+        self.filter_seconds = Histogram(
+            "reputon_filter_seconds",
+            "Time that a content filter took for a message",
+            ["filter"],
+            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+            registry=self.registry,
+        )
+        self.filter_up = Gauge(
+            "reputon_filter_up", "1 while a content filter answers", ["filter"], registry=self.registry
+        )
+
+    def filtered(self, name: str, verdict: str) -> None:
+        """Count what a content filter said about a message."""
+        self.filter_answers.labels(name, verdict).inc()
+
+    def _add_policy_service(self) -> None:
+        self._bound_answers: dict[str, Counter] = {}
+        self.policy_connections = Gauge(
+            "reputon_policy_connections", "Connections of mail servers that ask for a policy", registry=self.registry
+        )
+        self.policy_answers = Counter(
+            "reputon_policy_answers", "Answers to mail servers", ["answer"], registry=self.registry
+        )
+
+    def policy_answered(self, answer: str) -> None:
+        """Count an answer of the policy service. The labelled counter is kept, as in `count`."""
+        bound = self._bound_answers.get(answer)
+        if bound is None:
+            bound = self._bound_answers[answer] = self.policy_answers.labels(answer)
+        bound.inc()
 
     def count(self, stage: str, action: str, reason: str, seconds: float) -> None:
         """Count a verdict. The labelled counter is kept, because finding it takes longer than counting."""

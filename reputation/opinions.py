@@ -11,12 +11,12 @@ from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
-from reputation.conditions import Moment
 from reputation.events import Stage
-from reputation.facts import LookedUp, Lookup
+from reputation.facts import NOTHING_LOOKED_UP, LookedUp, Lookup
 from reputation.inquiry import Inquiry
 from reputation.rules import Mode, Rule, rendered_match
 from reputation.verdict import Action, Reason, Verdict
+from reputation.vocabulary import Moment
 
 
 class Opinion(NamedTuple):
@@ -64,6 +64,7 @@ def opinion_of(rule: Rule) -> Opinion:
         reply=rendered_match(rule) if denying else "",
         delay_seconds=rule.delay_seconds if rule.action is Action.TARPIT else 0.0,
         tags=(rule.name,) if rule.action is Action.TAG else (),
+        subject_prefixes=(rule.subject_prefix,) if rule.subject_prefix else (),
         service=rule.service,
     )
     return Opinion(rule.name, rule.mode, verdict)
@@ -87,6 +88,7 @@ def with_opinions(verdict: Verdict, opinions: Sequence[Opinion]) -> Verdict:
         decided,
         delay_seconds=max([verdict.delay_seconds, *(each.verdict.delay_seconds for each in acting)]),
         tags=tuple(dict.fromkeys((*verdict.tags, *(tag for each in acting for tag in each.verdict.tags)))),
+        subject_prefixes=(*verdict.subject_prefixes, *(it for each in acting for it in each.verdict.subject_prefixes)),
         service=verdict.service or next((each.verdict.service for each in acting if each.verdict.service), ""),
         fired=(*verdict.fired, *(each.name for each in acting)),
         would=(*verdict.would, *(each.name for each in opinions if each.mode is Mode.SHADOW)),
@@ -97,7 +99,11 @@ def with_opinions(verdict: Verdict, opinions: Sequence[Opinion]) -> Verdict:
 
 
 def softened(verdict: Verdict, rule: Rule | None, looked_up: LookedUp) -> Verdict:
-    """The verdict, never for good where its rule rests on a look-up that had no answer: that is our trouble."""
-    if rule is None or verdict.action not in (Action.REJECT, Action.DISCARD):
-        return verdict
-    return verdict if looked_up.failed.isdisjoint(rule.lookups) else replace(verdict, action=Action.TEMPFAIL, reply="")
+    """The verdict with what was found out for it, never for good where its rule rests on a look-up that had no answer.
+
+    That is our trouble.
+    """
+    for_good = verdict.action in (Action.REJECT, Action.DISCARD)
+    if rule is not None and for_good and not looked_up.failed.isdisjoint(rule.lookups):
+        verdict = replace(verdict, action=Action.TEMPFAIL, reply="")
+    return verdict if looked_up is NOTHING_LOOKED_UP else replace(verdict, looked_up=looked_up)

@@ -35,7 +35,7 @@ from reputation.bookkeeping import (
     WEIGHT,
 )
 from reputation.charges import Answer, Charge, Charging, Kind, Meter, Plan
-from reputation.conditions import Failures, Moment
+from reputation.conditions import Failures
 from reputation.counters import Batch, Counter, batch, judging, learning
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
@@ -46,6 +46,7 @@ from reputation.opinions import Opinion, PolicyFunction, asked_at, looked_up_at,
 from reputation.rules import COSTS, Mode, OnStoreFailure, Rule, one, rendered
 from reputation.score import KINDS
 from reputation.verdict import DENYING, Action, Finding, Reason, Verdict
+from reputation.vocabulary import Moment
 from reputation.windows import Limit
 
 MAX_BATCHES = 1_024
@@ -62,6 +63,8 @@ class Policy:
     """Dimensions that are counted whether or not a rule names them."""
     functions: tuple[PolicyFunction, ...] = ()
     """Policies in Python."""
+    always: Mapping[Stage, frozenset[Lookup]] = field(default_factory=dict)
+    """What is found out at a stage whether or not a rule asks for it."""
     lookups: Mapping[Stage, frozenset[Lookup]] = field(init=False, repr=False, compare=False)
     """What has to be looked up at each stage."""
     inquiries: Mapping[Stage, Inquiry] = field(init=False, repr=False, compare=False)
@@ -96,8 +99,8 @@ class Policy:
         self._set(
             named={rule.name: rule for rule in self.rules},
             exempt=replace(self, rules=(), functions=()) if all_ else self,
-            lookups={stage: looked_up_at(stage, all_) for stage in Stage},
-            asking=frozenset(each.stage for each in all_ if each.lookups or each.inquiry),
+            lookups={stage: looked_up_at(stage, all_) | self.always.get(stage, frozenset()) for stage in Stage},
+            asking=frozenset(each.stage for each in all_ if each.lookups or each.inquiry) | self.always.keys(),
             speaking=frozenset(it.stage for it in all_ if not (isinstance(it, Rule) and it.limited)),
             inquiries=inquiries,
             adaptive={rule.name: rule.adaptive for rule in self.rules if rule.adaptive > 1},
@@ -151,8 +154,7 @@ class Policy:
         return tuple(charges)
 
     def _counted(self, moment: Moment) -> list[Charge]:
-        event, entities = moment.event, moment.entities
-        charges = []
+        event, entities, charges = moment.event, moment.entities, list[Charge]()
         conditional = self._conditional[event.stage]
         met: tuple[bool, ...] = ()
         if conditional:
@@ -257,6 +259,7 @@ class Policy:
             retry_after_seconds=wait,
             delay_seconds=max((r.delay_seconds for r, _ in acting if r.action is Action.TARPIT), default=0.0),
             tags=tuple(r.name for r, _ in acting if r.action is Action.TAG),
+            subject_prefixes=tuple(r.subject_prefix for r, _ in acting if r.subject_prefix),
             service=service,
             fired=tuple(r.name for r, _ in acting),
             would=would,

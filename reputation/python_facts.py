@@ -1,4 +1,4 @@
-"""What policies in Python see of an event: the facts of conditions (`reputation.conditions`), with their types.
+"""What policies in Python see of an event: the facts of conditions (`reputation.vocabulary`), with their types.
 
     facts.sender, facts.hour, facts.header["list-id"]        what is there anyway
     facts.spf, facts.first_time                              what has to be found out before, so that it is needed
@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
-from reputation.conditions import FACTS, Moment
 from reputation.errors import ConfigError, UnknownFact
 from reputation.events import Data, Stage
 from reputation.facts import Lookup, Score
 from reputation.inquiry import AGE, FIRST_TIME, REPUTATION, ROOTS, Inquiry, paths_in
+from reputation.vocabulary import FACTS, Moment
 
 
 class Needed(NamedTuple):
@@ -99,6 +99,8 @@ class Facts:
     """The lists that something of the event is on."""
     tls = Told(bool)
     """Whether the session is encrypted."""
+    early = Told(bool)
+    """Whether the client has spoken before it was greeted."""
     hour = Told(int)
     """0 to 23, by the local clock."""
     weekday = Told(int)
@@ -133,6 +135,28 @@ class Facts:
     """Its registered domain."""
     subject = Told(str)
     """Subject, as it was written."""
+    dkim = Told(str)
+    """The best of its signatures: none, pass, fail, policy, neutral, permerror or temperror."""
+    dkim_domains = Told[list[str]](list)
+    """Whose signatures pass."""
+    dmarc = Told(str)
+    """Whether SPF or DKIM speaks for the author's domain: none, pass, fail, permerror or temperror."""
+    dmarc_policy = Told(str)
+    """What that domain wants done otherwise: none, quarantine or reject; "" without a record."""
+    arc = Told(str)
+    """The chain of seals of servers before us: none, pass, fail or temperror."""
+    arc_domain = Told(str)
+    """Who has sealed last, with a pass, or ""."""
+    filter_verdict = Told(str)
+    """What content filters say: ham, unsure, defer, spam, malware or temperror; "" when none was asked."""
+    filter_action = Told(str)
+    """The filter's own word, such as "greylist"."""
+    filter_score = Told(float)
+    """Its score."""
+    filter_symbols = Told[list[str]](list)
+    """The names of its tests that hit."""
+    malware = Told(str)
+    """The name of malware that was found, or ""."""
 
     @property
     def header(self) -> Mapping[str, str]:

@@ -89,6 +89,8 @@ class RuleSettings(Table):
     """For tarpit."""
     service: Annotated[str, spelled(SERVICE_NAME, "write a lower-case word, such as dirty")] = ""
     """The class of service that the message is put in: vip, normal, clean, dirty, uce, or one of yours."""
+    subject_prefix: Annotated[str, spelled(r"[\x20-\x7e]{0,60}", "write at most 60 characters of printable ASCII")] = ""
+    """For tag: what goes before the subject, such as "[SPAM]"."""
     hold_seconds: Annotated[float, Field(ge=0, le=MAX_HOLD_SECONDS)] = 0.0
     """How long whoever is refused is banned from then on, on all servers; 0: not at all."""
     adaptive: Annotated[float, Field(ge=1, le=10)] = 1.0

@@ -85,6 +85,7 @@ COSTS: Mapping[tuple[Stage, str], Callable[[Event], int]] = {
 LOOKED_UP: Mapping[Dimension | None, Lookup] = {
     Dimension.RDNS_DOMAIN: Lookup.IPREV,
     Dimension.SPF_DOMAIN: Lookup.SPF,
+    Dimension.DKIM_DOMAIN: Lookup.DKIM,
 }
 """Dimensions that look-ups find out."""
 HOLDABLE = frozenset({Dimension.IP, Dimension.PREFIX, Dimension.USER, Dimension.SPF_DOMAIN})
@@ -116,6 +117,8 @@ class Rule:
     """For tarpit: how long the answer is held back."""
     service: str = ""
     """The class of service that the message is put in, of what is let pass."""
+    subject_prefix: str = ""
+    """For tag: what goes before the subject."""
     hold_seconds: float = 0.0
     """How long whoever is refused is banned from then on, on the whole fleet; 0: not at all."""
     adaptive: float = 1.0

@@ -7,6 +7,9 @@
 A task that is late goes on for up to `BACKGROUND_SECONDS` in all, so that the next event finds its fact. What is found
 is remembered for as long as the answers hold that it rests on; a temperror for a few seconds.
 
+What is about a message (`reputation.lookups.authentication`) is found out at the same time, under the same deadline,
+and ends with it. Content filters are asked at the same time, and have deadlines of their own.
+
 Promises: nothing raises, whatever a client writes. What can wait is bounded: facts (`SHARES`), and the resolver's
 questions; one more is a temperror at once. The facts of one kind do not take the places of another, and those of one
 network of clients only a few of them.
@@ -15,19 +18,23 @@ network of clients only a few of them.
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from reputation.clock import Clock, SystemClock
 from reputation.config import LookupSettings
 from reputation.contracts import Lookups
 from reputation.events import ClientAddress, Data, Event, Mail, Rcpt
-from reputation.facts import TEMPERROR, LookedUp, Lookup, Network
+from reputation.facts import TEMPERROR, Filtered, LookedUp, Lookup, Network
+from reputation.front_end_settings import FilterSettings
 from reputation.lookups.answers import FAILED_SECONDS, WEIGHED_OCTETS
 from reputation.lookups.asn import AsnTable, check_table
+from reputation.lookups.authentication import ABOUT_MESSAGES, FOR_DMARC, Authentication, Case
 from reputation.lookups.cache import Cache
 from reputation.lookups.dnsbl import LISTED, Dnsbl, Zone, zones_of
 from reputation.lookups.exchange import WAITS
+from reputation.lookups.filters.asking import Filters
 from reputation.lookups.iprev import iprev_of
 from reputation.lookups.names import network_of, unmapped
 from reputation.lookups.places import Places, Share
@@ -51,8 +58,23 @@ SHARES = {_IPREV: Share(300, 20), _DNSBL: Share(400, 20), _SPF: Share(300, 20)}
 """Facts under way: in all, and about clients of one network (and one list)."""
 
 
+class ContentFilters(Protocol):
+    """Content filters, all of them together."""
+
+    async def ask(self, event: Data, *, rdns: str) -> Filtered:
+        """What they say about a message. Raises nothing, and takes no longer than their own deadlines.
+
+        `rdns` is the client's confirmed reverse name, empty where it is not known yet.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
 class Looking:
-    """Look-ups over one resolver, a table of networks and some DNS lists."""
+    """Look-ups over one resolver, a table of networks, some DNS lists and content filters."""
 
     def __init__(
         self,
@@ -64,8 +86,11 @@ class Looking:
         most_cached: int,
         clock: Clock,
         metrics: Metrics,
+        filters: ContentFilters | None = None,
     ) -> None:
         self._resolver = resolver
+        self._authentication = Authentication(resolver, clock, metrics)
+        self._filters = filters
         self._table = table
         self._dnsbl = Dnsbl(zones, resolver)
         self._zones = tuple(self._dnsbl.zones)
@@ -88,11 +113,55 @@ class Looking:
 
     async def look_up(self, event: Event, wanted: frozenset[Lookup], network: Network) -> LookedUp:
         """What is `wanted` about an event; see the contract."""
-        client = unmapped(event.session.client)
+        if not isinstance(event, Data) or not event.content:
+            return await self._found(event, wanted, network, None)
+        if Lookup.DMARC in wanted:
+            wanted |= FOR_DMARC
+        filtering = None
+        if Lookup.FILTER in wanted and self._filters is not None:
+            filtering = asyncio.create_task(self._filtered(self._filters, event), name="content filters")
+        try:
+            case = None if ABOUT_MESSAGES.isdisjoint(wanted) else self._authentication.begin(event, wanted)
+            found = await self._found(event, wanted, network, case)
+            return found if filtering is None else replace(found, filtered=await filtering)
+        finally:
+            if filtering is not None:
+                filtering.cancel()
+
+    async def _filtered(self, filters: ContentFilters, event: Data) -> Filtered:
+        key = (_IPREV, unmapped(event.session.client).packed)
+        _, rdns = self._facts.get(key, self._clock.monotonic()) or _FAILED
+        try:
+            return await filters.ask(event, rdns=rdns)
+        except Exception:  # the top of a job, as below
+            log.exception("a look-up has failed: %s", Lookup.FILTER)
+            return Filtered(verdict=TEMPERROR)
+
+    async def _found(self, event: Event, wanted: frozenset[Lookup], network: Network, case: Case | None) -> LookedUp:
+        """What comes from the DNS. Closes the case."""
         identity, spf = None, ""
         if Lookup.SPF in wanted and isinstance(event, Mail | Rcpt | Data):
             identity = identity_of(event.sender, event.session.helo)
             spf = NONE if identity is None else ""
+        try:
+            facts, missing = self._begun(unmapped(event.session.client), wanted, identity)
+            waiting = [*missing.values(), *(case.tasks if case is not None else ())]
+            if waiting:
+                # Waiting for tasks, and not awaiting them: nobody who stops waiting stops them for others.
+                await asyncio.wait(waiting, timeout=self._deadline_seconds)
+                facts |= {key: _fact_of(flight) for key, flight in missing.items()}
+            found = self._looked_up(facts, network, spf, identity)
+            if case is None:
+                return found
+            return replace(found, **case.found(found.spf, "" if identity is None else identity.domain))
+        finally:
+            if case is not None:
+                case.close()
+
+    def _begun(
+        self, client: ClientAddress, wanted: frozenset[Lookup], identity: Identity | None
+    ) -> tuple[dict[FactKey, Fact], dict[FactKey, asyncio.Task[Fact]]]:
+        """The facts that are remembered, and tasks for the others."""
         now = self._clock.monotonic()
         facts: dict[FactKey, Fact] = {}
         missing: dict[FactKey, asyncio.Task[Fact]] = {}
@@ -104,11 +173,7 @@ class Looking:
                 facts[key] = _FAILED
             else:
                 missing[key] = flight
-        if missing:
-            # Waiting for tasks, and not awaiting them: nobody who stops waiting stops them for others.
-            await asyncio.wait(missing.values(), timeout=self._deadline_seconds)
-            facts |= {key: _fact_of(flight) for key, flight in missing.items()}
-        return self._looked_up(facts, network, spf)
+        return facts, missing
 
     def _keys(self, packed: bytes, wanted: frozenset[Lookup], identity: Identity | None, now: float) -> list[FactKey]:
         """The facts that are wanted, and can be asked for."""
@@ -124,7 +189,7 @@ class Looking:
             keys.append((*general, identity.local, identity.helo) if known is None or known == _PERSONAL else general)
         return keys
 
-    def _looked_up(self, facts: dict[FactKey, Fact], network: Network, spf: str) -> LookedUp:
+    def _looked_up(self, facts: dict[FactKey, Fact], network: Network, spf: str, identity: Identity | None) -> LookedUp:
         iprev = rdns = ""
         listed: list[str] = []
         unanswered: list[str] = []
@@ -139,7 +204,13 @@ class Looking:
             elif word == TEMPERROR:
                 unanswered.append(key[2])
         return LookedUp(
-            network=network, iprev=iprev, rdns=rdns, dnsbl=tuple(listed), dnsbl_temperror=tuple(unanswered), spf=spf
+            network=network,
+            iprev=iprev,
+            rdns=rdns,
+            dnsbl=tuple(listed),
+            dnsbl_temperror=tuple(unanswered),
+            spf=spf,
+            spf_identity="" if identity is None else f"{identity.local}@{identity.domain}",
         )
 
     def _start(self, key: FactKey, client: ClientAddress, identity: Identity | None) -> asyncio.Task[Fact] | None:
@@ -191,7 +262,10 @@ class Looking:
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
+        await self._authentication.close()
         await self._resolver.close()
+        if self._filters is not None:
+            await self._filters.close()
 
 
 def _fact_of(flight: asyncio.Task[Fact]) -> Fact:
@@ -217,11 +291,14 @@ def open_lookups(
     settings: LookupSettings,
     metrics: Metrics | None = None,
     *,
+    filters: Sequence[FilterSettings] = (),
+    hostname: str = "",
     clock: Clock | None = None,
     waits: Sequence[float] = WAITS,
 ) -> Lookups:
     """Look-ups for an event loop that may be started later. The caller closes them. Raises `ConfigError`.
 
+    `hostname` is our own name, which content filters are told.
     Reads the whole table of networks: half a second for 500,000 prefixes, in which nothing else runs.
     """
     clock = clock or SystemClock()
@@ -238,4 +315,5 @@ def open_lookups(
         most_cached=settings.max_cached,
         clock=clock,
         metrics=metrics,
+        filters=Filters(filters, metrics, clock, hostname=hostname) if filters else None,
     )

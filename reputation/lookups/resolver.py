@@ -47,7 +47,7 @@ SHARES: dict[str, Share] = {
     Lookup.SPF: Share(200, 20),
     Lookup.DKIM: Share(150, 20),
     Lookup.DMARC: Share(100, 20),
-    Lookup.ARC: Share(100, 20),
+    Lookup.ARC: Share(150, 20),
     _SCOUT: Share(1, 1),
 }
 """Questions under way: in all, and about one domain. Each has a socket for each server that it was put to."""

@@ -27,6 +27,7 @@ from reputation.replay.steps import Bounced, GivenBack, Judge, LogIn, Message, O
 from reputation.rules import Rule
 from reputation.spelling import Spelling
 from reputation.verdict import Action, Verdict
+from reputation.vocabulary import FACTS
 
 MAX_SHUT = 100_000
 """Sessions that a rule would have refused as a whole, and whose end has not come."""
@@ -36,8 +37,8 @@ WHOM = (Dimension.USER, Dimension.SENDER, Dimension.IP)
 IN_NO_LOG = frozenset(
     {
         *("asn", "country", "rdns_domain", "spf_domain", "dkim_domain", "subject", "author", "author_domain"),
-        *("declared_bytes", "header", "iprev", "rdns", "dnsbl", "dnsbl_temperror", "spf", "lists"),
-        *("reputation", "age", "first_time"),
+        *("declared_bytes", "header", "lists", "early", "reputation", "age", "first_time"),
+        *(name for name, fact in FACTS.items() if fact.lookup is not None),
     }
 )
 """Dimensions, and names in conditions, that no log tells."""

@@ -68,8 +68,8 @@ class OwnSessions:
         own = self._sessions.get(record.place)
         if own is not None and own.message is not None:
             message = own.message
-            message.last_us, message.delivered = record.at_us, record.result == "delivered"
-            self._end(own, is_settled=record.result in {"delivered", "discarded"})
+            message.last_us, message.delivered = record.at_us, record.result in {"delivered", "passed"}
+            self._end(own, is_settled=record.result in {"delivered", "passed", "discarded"})
 
     def end(self) -> None:
         """The log is over."""

@@ -1,10 +1,11 @@
 """Look-ups that find what they were told to find."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 
-from reputation.events import ClientAddress, Data, Event, Mail, Rcpt
-from reputation.facts import NOTHING_LOOKED_UP, PASS, LookedUp, Lookup, Network
+from reputation.events import ClientAddress, Event, Stage
+from reputation.facts import NOTHING_LOOKED_UP, PASS, Filtered, Judgement, LookedUp, Lookup, Network, Signature
 
 
 class FixedLookups:
@@ -33,15 +34,8 @@ class FixedLookups:
 
     async def look_up(self, event: Event, wanted: frozenset[Lookup], network: Network) -> LookedUp:
         found = self._about(event.session.client)
-        iprev, dnsbl = Lookup.IPREV in wanted, Lookup.DNSBL in wanted
-        return LookedUp(
-            network=network,
-            iprev=found.iprev if iprev else "",
-            rdns=found.rdns if iprev else "",
-            dnsbl=found.dnsbl if dnsbl else (),
-            dnsbl_temperror=found.dnsbl_temperror if dnsbl else (),
-            spf=found.spf if Lookup.SPF in wanted and isinstance(event, Mail | Rcpt | Data) else "",
-        )
+        asked = {name for lookup in wanted & _POSSIBLE.get(event.stage, _ALWAYS) for name in _FIELDS[lookup]}
+        return LookedUp(network=network, **{name: getattr(found, name) for name in asked})
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -50,26 +44,69 @@ class FixedLookups:
         return self._known.get(client, self._known.get(None, NOTHING_LOOKED_UP))
 
 
-KNOWN = ("asn", "country", "prefix", "iprev", "rdns", "dnsbl", "dnsbl_temperror", "spf")
+_ALWAYS = frozenset({Lookup.IPREV, Lookup.DNSBL})
+_POSSIBLE = {
+    Stage.MAIL: _ALWAYS | {Lookup.SPF},
+    Stage.RCPT: _ALWAYS | {Lookup.SPF},
+    Stage.DATA: frozenset(Lookup),
+}
+"""What an event of a stage can have."""
+_FIELDS: Mapping[Lookup, tuple[str, ...]] = {
+    Lookup.IPREV: ("iprev", "rdns"),
+    Lookup.DNSBL: ("dnsbl", "dnsbl_temperror"),
+    Lookup.SPF: ("spf",),
+    Lookup.DKIM: ("dkim", "signatures"),
+    Lookup.DMARC: ("dmarc", "dmarc_policy"),
+    Lookup.ARC: ("arc", "arc_domain"),
+    Lookup.FILTER: ("filtered",),
+}
+assert _FIELDS.keys() == set(Lookup)
+NETWORK = ("asn", "country", "prefix")
+NAMES = ("iprev", "rdns", "dnsbl", "dnsbl_temperror", "spf")
+OF_MESSAGES = ("dkim", "dkim_domains", "dmarc", "dmarc_policy", "arc", "arc_domain")
+OF_FILTERS = ("filter_verdict", "filter_action", "filter_score", "filter_symbols", "malware")
+KNOWN = (*NETWORK, *NAMES, *OF_MESSAGES, *OF_FILTERS)
 
 
 def _found(words: Iterable[str]) -> LookedUp:
     given = dict.fromkeys(KNOWN, "")
     for word in words:
         name, equals, value = word.partition("=")
-        if name not in given or not equals or (name == "asn" and not value.isdecimal()):
+        if name not in given or not equals or not _READABLE.get(name, _ANY).fullmatch(value):
             raise ValueError(f'"{word}" is nothing that can be known; write NAME=VALUE with {", ".join(KNOWN)}')
         given[name] = value
+    signers = _several(given["dkim_domains"])
     return LookedUp(
         network=Network(asn=int(given["asn"] or 0), country=given["country"], prefix=given["prefix"]),
         # A name is confirmed, or it is none: RFC 8601 section 2.7.3.
         iprev=given["iprev"] or (PASS if given["rdns"] else ""),
         rdns=given["rdns"],
-        dnsbl=_listed(given["dnsbl"]),
-        dnsbl_temperror=_listed(given["dnsbl_temperror"]),
+        dnsbl=_several(given["dnsbl"]),
+        dnsbl_temperror=_several(given["dnsbl_temperror"]),
         spf=given["spf"],
+        signatures=tuple(Signature(result=PASS, domain=domain) for domain in signers),
+        dkim=given["dkim"] or (PASS if signers else ""),
+        dmarc=given["dmarc"],
+        dmarc_policy=given["dmarc_policy"],
+        arc=given["arc"] or (PASS if given["arc_domain"] else ""),
+        arc_domain=given["arc_domain"],
+        filtered=_filtered(given),
     )
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _filtered(given: Mapping[str, str]) -> Filtered:
+    return Filtered(
+        verdict=given["filter_verdict"] or (Judgement.MALWARE if given["malware"] else ""),
+        action=given["filter_action"].replace("_", " "),  # there are no blanks within a word of a script
+        score=float(given["filter_score"] or 0),
+        symbols=_several(given["filter_symbols"]),
+        malware=given["malware"],
+    )
+
+
+_ANY = re.compile(r".*")
+_READABLE = {"asn": re.compile(r"\d+", re.ASCII), "filter_score": re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)}
+
+
+def _several(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split(",")))

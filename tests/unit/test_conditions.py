@@ -10,18 +10,29 @@ import pytest
 
 from reputation.charges import Charge
 from reputation.clock import ManualClock
-from reputation.conditions import FACTS, Condition, Moment
+from reputation.conditions import Condition
 from reputation.engine import Engine
 from reputation.errors import ConfigError
-from reputation.events import Event, Stage
-from reputation.facts import NOTHING_KNOWN, NOTHING_LOOKED_UP, Known, LookedUp, Lookup, Network, Score
+from reputation.events import Connect, Event, Stage
+from reputation.facts import (
+    NOTHING_KNOWN,
+    NOTHING_LOOKED_UP,
+    Filtered,
+    Known,
+    LookedUp,
+    Lookup,
+    Network,
+    Score,
+    Signature,
+)
 from reputation.inquiry import Inquiry
 from reputation.keys import Dimension, Metric, entities_of
 from reputation.policy import MAX_BATCHES, Policy
 from reputation.spelling import Spelling
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action
-from tests.builders import EVENTS, connect, data, helo, mail, rcpt, rule
+from reputation.vocabulary import FACTS, Moment
+from tests.builders import EVENTS, connect, data, helo, mail, rcpt, rule, session
 
 NIGHT = datetime(2026, 11, 24, 3, 30).timestamp()  # noqa: DTZ001 - by the local clock, as the facts
 
@@ -205,6 +216,43 @@ def test_a_condition_says_what_it_wants_looked_up_and_sees_it(text: str, lookups
     condition = Condition(text, Stage.MAIL)
     assert condition.lookups == lookups
     assert condition.holds(found(mail(), looked_up=LOOKED_UP))
+
+
+ABOUT_A_MESSAGE = LookedUp(
+    signatures=(Signature(result="fail", domain="example.net"), Signature(result="pass", domain="example.org")),
+    dkim="pass",
+    dmarc="fail",
+    dmarc_policy="quarantine",
+    arc="pass",
+    arc_domain="lists.example",
+    filtered=Filtered(verdict="malware", action="reject", score=15.5, symbols=("A", "B"), malware="Eicar-Test"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "lookups"),
+    [
+        ('dkim == "pass" && dkim_domains == ["example.org"]', {Lookup.DKIM}),
+        ('!("example.net" in dkim_domains) && dkim_domains.exists(d, d.endsWith(".org"))', {Lookup.DKIM}),
+        ('dmarc != "pass" && dmarc_policy in ["quarantine", "reject"]', {Lookup.DMARC}),
+        ('arc == "pass" && arc_domain == "lists.example"', {Lookup.ARC}),
+        ('filter_verdict == "malware" && malware.startsWith("Eicar")', {Lookup.FILTER}),
+        ('filter_score > 15.0 && filter_action == "reject" && "B" in filter_symbols', {Lookup.FILTER}),
+        ('dkim == "pass" || spf == "pass" || filter_score > 1.0', {Lookup.DKIM, Lookup.SPF, Lookup.FILTER}),
+    ],
+)
+def test_what_is_found_about_a_message(text: str, lookups: set[Lookup]) -> None:
+    condition = Condition(text, Stage.DATA)
+    assert condition.lookups == lookups
+    assert condition.holds(found(data("bob@example.net"), looked_up=ABOUT_A_MESSAGE))
+    assert not condition.holds(found(data("bob@example.net"))) or "!=" in text or "!(" in text
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_who_speaks_too_early_is_known_from_the_beginning(is_early: bool) -> None:
+    event = Connect(session=replace(session(), early=is_early))
+    assert Condition("early", Stage.CONNECT).holds(found(event)) is is_early
+    assert Condition("early", Stage.MAIL).lookups == set()
 
 
 @pytest.mark.parametrize(

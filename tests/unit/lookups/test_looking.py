@@ -41,7 +41,8 @@ alice.users.local.example. 300 A 127.0.0.2
 """
 LISTS = ("black.example", "grey.example=127.0.0.9", "white.example")
 HERE = Network(asn=64_500, country="AE", prefix="192.0.2.0/24")
-FOUND = LookedUp(network=HERE, iprev="pass", rdns="mail.example.org", dnsbl=("black.example",), spf="pass")
+SPF = LookedUp(network=HERE, spf="pass", spf_identity="alice@example.org")
+FOUND = replace(SPF, iprev="pass", rdns="mail.example.org", dnsbl=("black.example",))
 
 
 def session(client: str = "192.0.2.7", helo: str = "mail.example.org") -> Session:
@@ -82,7 +83,7 @@ async def test_everything_together(lookups: Lookups) -> None:
 async def test_only_what_is_wanted_is_asked_about(server: DnsServer, lookups: Lookups) -> None:
     assert await lookups.look_up(mail(), frozenset(), HERE) == LookedUp(network=HERE)
     assert server.questions == 0
-    assert await lookups.look_up(mail(), frozenset({Lookup.SPF}), HERE) == LookedUp(network=HERE, spf="pass")
+    assert await lookups.look_up(mail(), frozenset({Lookup.SPF}), HERE) == SPF
     assert server.asked == {("example.org", "TXT"): 1}
 
 
@@ -138,12 +139,8 @@ async def test_a_failure_is_not_asked_about_again_at_once(
     lookups: Lookups, server: DnsServer, clock: ManualClock
 ) -> None:
     server.rcode = dns.rcode.SERVFAIL
-    failed = LookedUp(
-        network=HERE,
-        iprev="temperror",
-        dnsbl_temperror=("black.example", "grey.example", "white.example"),
-        spf="temperror",
-    )
+    lists = ("black.example", "grey.example", "white.example")
+    failed = replace(SPF, iprev="temperror", dnsbl_temperror=lists, spf="temperror")
     assert await lookups.look_up(mail(), EVERYTHING, HERE) == failed
     asked = server.questions
     server.rcode = dns.rcode.NOERROR
@@ -178,9 +175,7 @@ async def test_what_does_not_come_in_time_is_a_temperror_and_the_rest_is_not(
     server.silent_about = {"7.2.0.192.white.example", "mail.example.org"}
     async with asyncio.timeout(10.0):
         found = await pressed.look_up(mail(), EVERYTHING, HERE)
-    assert found == LookedUp(
-        network=HERE, iprev="temperror", dnsbl=("black.example",), dnsbl_temperror=("white.example",), spf="pass"
-    )
+    assert found == replace(SPF, iprev="temperror", dnsbl=("black.example",), dnsbl_temperror=("white.example",))
 
 
 async def test_what_comes_late_is_there_for_the_next_event(server: DnsServer, pressed: Lookups) -> None:
