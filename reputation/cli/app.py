@@ -15,6 +15,7 @@ from rich.console import Console
 from reputation.assemble import settings_of
 from reputation.cli import asn as asn_tables
 from reputation.cli import explain as explaining
+from reputation.cli import passwd as passwords
 from reputation.cli import policy as rehearsing
 from reputation.cli import replay as replaying
 from reputation.cli import rules as ruling
@@ -57,10 +58,16 @@ def _asked(config: Path | None) -> Settings:
 
 
 @app.command()
-def serve(config: ConfigOption = None) -> None:
+def serve(
+    config: ConfigOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", min=1, max=256, help="Processes that share the ports; else smtp.workers."),
+    ] = None,
+) -> None:
     """Run everything on this machine: the SMTP front end over the configured store."""
     path = _path(config)
-    code = asyncio.run(serving.serve(path, settings_of(path)))
+    code = asyncio.run(serving.serve(path, settings_of(path), workers))
     raise typer.Exit(code)
 
 
@@ -179,6 +186,22 @@ def tune(
     chosen = logs_of(logs, year=year, timezone=timezone, skip_client=skip_client or ())
     wanted = tuning.wanted_of(keys=key or (), windows=window or (), quantile=quantile, margin=margin)
     tuning.run(chosen, wanted, spelling, known_bad=known_bad, as_json=as_json, as_toml=as_toml)
+
+
+@app.command()
+def passwd(
+    login: Annotated[str, typer.Argument(help="Whose password it is, such as alice@example.net.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Put the line there, instead of printing it.")
+    ] = None,
+) -> None:
+    """Make a line for the file of smtp.auth.url = "passwd:FILE". Asks for the password, or reads a line of stdin."""
+    line = passwords.line_for(login)
+    if file is None:
+        typer.echo(line)
+    else:
+        was_there = passwords.put(file, line)
+        typer.echo(f"{file}: {login} {'has a new password' if was_there else 'stands in it now'}")
 
 
 @policy.command("test")
