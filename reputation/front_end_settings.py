@@ -59,6 +59,12 @@ def _domain(text: str) -> str:
     return text
 
 
+def _one_domain(text: str) -> str:
+    if text and ("*" in text or _DOMAIN.fullmatch(text) is None):
+        raise ValueError("write one domain, such as example.net")
+    return text
+
+
 def _one_of_schemes(*schemes: str, example: str) -> AfterValidator:
     def check(text: str) -> str:
         scheme, colon, rest = text.partition(":")
@@ -101,7 +107,7 @@ class AuthSettings(Table):
         ),
     ]
     """Who knows the passwords: passwd:FILE, ldap://HOST:PORT, ldaps://, dovecot:SOCKET, dovecot://HOST:PORT, smtp://HOST:PORT."""
-    default_domain: Annotated[str, AfterValidator(lambda text: text and _domain(text))] = ""
+    default_domain: Annotated[str, AfterValidator(_one_domain)] = ""
     """Appended to a login without a domain."""
     deadline_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
     """How long a log-in may take to be checked; then it is 454."""

@@ -41,7 +41,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
-from reputation.conditions import Moment
 from reputation.config import PythonSettings
 from reputation.errors import ConfigError
 from reputation.events import Auth, Connect, Data, Event, Helo, Mail, Rcpt, Stage
@@ -56,6 +55,7 @@ from reputation.rule_settings import (
 )
 from reputation.rules import DEFAULT_MATCHED_REPLY, DISCARDING
 from reputation.verdict import Action, Reason, Verdict
+from reputation.vocabulary import Moment
 
 __all__ = ["Facts", "accept", "at", "discard", "load_functions", "reject", "tag", "tarpit", "tempfail"]
 

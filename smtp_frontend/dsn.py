@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterator
 from email.message import Message
 
+from reputation.events import Content
 from smtp_frontend.commands import MAX_DOMAIN, MAX_LOCAL_PART
 from smtp_frontend.headers import Split, split
 
@@ -41,7 +42,7 @@ _PERMANENT = re.compile(r"5\.(?:1\.[0-9]{1,3}|2\.[01]|4\.4)(?:[ \t(;].*)?", re.D
 it may have been us."""
 
 
-def failed_recipients(content_type: str, content: bytes, hostname: str = "") -> tuple[str, ...]:
+def failed_recipients(content_type: str, content: Content, hostname: str = "") -> tuple[str, ...]:
     """Who will never get the message that came back; each once, and as its sender wrote them where that is told.
 
     `content_type` is the text of that field of the message, `content` all of it. Empty for any other message. What
@@ -54,8 +55,8 @@ def failed_recipients(content_type: str, content: bytes, hostname: str = "") -> 
     for part in _parts(split(content[:MAX_LOOKED_AT]).rest, boundary):
         if _multipart(part.texts().get("content-type", ""))[0] in REPORTS:
             # The first group is about the message: RFC 3464 section 2.1.
-            groups = part.rest.removeprefix(b"\r\n").split(b"\r\n\r\n", MAX_RECIPIENTS + 1)[1 : MAX_RECIPIENTS + 1]
-            failed += [recipient for group in groups if (recipient := _failed(group, hostname))]
+            _, *groups = bytes(part.rest).removeprefix(b"\r\n").split(b"\r\n\r\n", MAX_RECIPIENTS + 1)
+            failed += [recipient for group in groups[:MAX_RECIPIENTS] if (recipient := _failed(group, hostname))]
             break
     return tuple(dict.fromkeys(failed))
 
@@ -73,10 +74,10 @@ def _multipart(content_type: str) -> tuple[str, bytes]:
     return type, boundary.encode("ascii", "replace") if isinstance(boundary, str) else b""
 
 
-def _parts(body: bytes, boundary: bytes) -> Iterator[Split]:
+def _parts(body: bytes | memoryview, boundary: bytes) -> Iterator[Split]:
     """The first parts of a multipart body: RFC 2046 section 5.1.1."""
     delimiter = re.compile(rb"(?:^|\r\n)--" + re.escape(boundary) + rb"(?:--)?[ \t]*(?=\r\n|$)")
-    for part in delimiter.split(body, MAX_PARTS)[1 : MAX_PARTS + 1]:
+    for part in delimiter.split(bytes(body), MAX_PARTS)[1 : MAX_PARTS + 1]:
         yield split(part.removeprefix(b"\r\n"))
 
 

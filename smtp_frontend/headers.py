@@ -11,7 +11,7 @@ Bugs: of a header with more than `MAX_FIELDS` fields only Subject is found behin
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.errors import MessageError
@@ -19,7 +19,7 @@ from email.header import decode_header, make_header
 from email.utils import format_datetime, parseaddr
 from itertools import islice
 
-from reputation.events import Session
+from reputation.events import Content, Session
 from reputation.verdict import Verdict
 
 VERDICT_FIELD = "X-Reputon"
@@ -32,6 +32,8 @@ MAX_FIELDS = 1_000
 MAX_NAME_LENGTH = 100
 MAX_TEXT_LENGTH = 1_000
 MAX_RAW_TEXT = 4 * MAX_TEXT_LENGTH
+MAX_LINE_LENGTH = 998
+"""RFC 5322 section 2.1.1."""
 MAX_KEY_LENGTH = 900
 """Escaped, an id of 200 characters can have ten times as many; a line has room for 998."""
 
@@ -39,6 +41,7 @@ _VERDICT_FIELD = re.compile(rb"^X-Reputon(?:-[A-Za-z0-9-]*)?[ \t]*:[^\r\n]*\r\n(
 _RECEIVED_FIELD = re.compile(rb"^Received[ \t]*:", re.I | re.M)
 _END_OF_FIELD = re.compile(rb"\r\n(?![ \t])")
 _NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]{1,%d})[ \t]*" % MAX_NAME_LENGTH)
+_TOKEN = re.compile(rf"[\x21-\x39\x3b-\x7e]{{1,{MAX_NAME_LENGTH}}}")
 _SUBJECT_FIELD = re.compile(rb"^Subject[ \t]*:([^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*)", re.I | re.M)
 
 
@@ -100,8 +103,9 @@ class Split:
     """A message in two pieces."""
 
     fields: bytes
-    """The header block, each field with its CRLF; without the blank line."""
-    rest: bytes
+    """The header block, each field with its CRLF; without the blank line. Or nothing but a blank line, which parts our
+    own fields from a message that begins with a blank."""
+    rest: bytes | memoryview
     """The blank line, when there is one, and the body."""
 
     @property
@@ -125,16 +129,48 @@ class Split:
         return _VERDICT_FIELD.sub(b"", self.fields)
 
 
-def split(content: bytes) -> Split:
-    """Cut a message after its header block."""
-    if content.startswith(b"\r\n"):
-        return Split(fields=b"", rest=content)
-    if content.startswith((b" ", b"\t")):  # no field: below ours it would be the end of ours (RFC 5322 section 2.2.3)
-        return Split(fields=b"", rest=b"\r\n" + content)
-    end = content.find(b"\r\n\r\n")
-    if end < 0:
-        return Split(fields=content, rest=b"")
-    return Split(fields=content[: end + 2], rest=content[end + 2 :])
+def with_subject_prefix(fields: bytes, prefix: str) -> bytes:
+    """A header block whose subject begins with `prefix` and a blank; once, however often a message comes by."""
+    wanted = prefix.strip().encode("ascii", "replace")
+    if not wanted:
+        return fields
+    found = _SUBJECT_FIELD.search(fields)
+    if found is None:
+        return fields + b"Subject: " + wanted + b"\r\n"
+    if found[1].strip().startswith(wanted):
+        return fields
+    start = found.start(1)
+    return b"".join((fields[:start], b" ", wanted, b" ", fields[start:].lstrip(b" \t")))
+
+
+def without(fields: bytes, names: Iterable[str]) -> bytes:
+    """A header block without the fields of these names; what is no name is passed over."""
+    wanted = [re.escape(name.encode("ascii")) for name in names if _TOKEN.fullmatch(name)]
+    if not wanted:
+        return fields
+    return re.sub(
+        rb"^(?:%b)[ \t]*:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*" % b"|".join(wanted), b"", fields, flags=re.I | re.M
+    )
+
+
+def added(name: str, value: str) -> bytes:
+    """A field that somebody else wants on top, as one line; nothing where it cannot be one."""
+    line = f"{name}: {ascii_only(value)}"
+    if not _TOKEN.fullmatch(name) or len(line) > MAX_LINE_LENGTH:
+        return b""
+    return line.encode("ascii") + b"\r\n"
+
+
+def split(content: Content) -> Split:
+    """Cut a message after its header block. That is copied, the rest is not.
+
+    Of a block that is too large, `MAX_FIELDS_BYTES` and one octet more count as its fields: enough to see that it is.
+    """
+    if content[:1] in (b" ", b"\t"):  # no field: below ours it would be the end of ours (RFC 5322 section 2.2.3)
+        return Split(fields=b"\r\n", rest=memoryview(content))
+    end = -2 if content[:2] == b"\r\n" else content.find(b"\r\n\r\n", 0, MAX_FIELDS_BYTES + 2)
+    size = end + 2 if end != -1 else MAX_FIELDS_BYTES + 1
+    return Split(fields=content[:size], rest=memoryview(content)[size:])
 
 
 def received(session: Session, *, hostname: str, protocol: str, id: str, recipient: str, at: datetime) -> bytes:

@@ -1,22 +1,33 @@
 """The mail log: one line per verdict and one per message, ``key=value``, with stable keys.
 
-Values that a client chose are escaped, so a line is always one line.
+Values that a client chose are escaped, so a line is always one line. A record carries its fields beside its text, for
+who writes them another way (`reputation.log_lines`).
 """
 
 import logging
+import re
+from collections.abc import Mapping
 
-from reputation.events import Data, Event, Mail, Rcpt, Stage
+from reputation.events import Auth, Data, Event, Mail, Rcpt, Stage
+from reputation.log_lines import MAIL_LINE, MailLine
 from reputation.verdict import Action, Verdict
 
 log = logging.getLogger("reputon.maillog")
 
+_SPECIAL = re.compile(r'[ "\\=]')
+
 QUIET = frozenset({Stage.CONNECT, Stage.HELO, Stage.DISCONNECT})
 """Stages whose plain acceptance is logged at debug level only."""
+FAILED = frozenset({"refused", "not-delivered", "discarded"})
+"""Results of a message that does not arrive."""
 
 
-def verdict(event: Event, given: Verdict, held_seconds: float = 0.0) -> None:
-    """Log what was decided about `event`."""
+def verdict(event: Event, given: Verdict, held_seconds: float = 0.0, *, queue_id: str = "") -> None:
+    """Log what was decided about `event`; `queue_id` is the mail server's, where it has said it."""
     quiet = given.action is Action.ACCEPT and event.stage in QUIET and not given.would and not given.service
+    level = logging.DEBUG if quiet else logging.INFO
+    if not log.isEnabledFor(level):
+        return
     fields: dict[str, object] = {
         "stage": event.stage,
         "action": given.action,
@@ -29,16 +40,25 @@ def verdict(event: Event, given: Verdict, held_seconds: float = 0.0) -> None:
         "service": given.service,
         "held": f"{held_seconds:.1f}" if held_seconds else "",
         **_envelope(event),
+        "queue": queue_id,
         "client": event.session.client,
         "user": event.session.user,
         "session": event.session.id,
     }
-    log.log(logging.DEBUG if quiet else logging.INFO, "verdict %s", fields_of(fields))
+    summary = f"{event.stage} {given.action} {given.reason}"
+    line = MailLine(kind="verdict", summary=summary, succeeded=not given.denied, fields=fields)
+    _write(level, line)
 
 
 def message(**fields: object) -> None:
     """Log what became of a message."""
-    log.info("message %s", fields_of(fields))
+    result = str(fields.get("result", ""))
+    _write(logging.INFO, MailLine(kind="message", summary=result, succeeded=result not in FAILED, fields=fields))
+
+
+def _write(level: int, line: MailLine) -> None:
+    if log.isEnabledFor(level):
+        log.log(level, "%s %s", line.kind, fields_of(line.fields), extra={MAIL_LINE: line})
 
 
 def _reading(given: Verdict) -> dict[str, object]:
@@ -53,6 +73,8 @@ def _reading(given: Verdict) -> dict[str, object]:
 
 def _envelope(event: Event) -> dict[str, object]:
     match event:
+        case Auth(login=login):
+            return {"login": login}
         case Mail(sender=sender):
             return {"from": f"<{sender}>"}
         case Rcpt(sender=sender, recipient=recipient):
@@ -63,17 +85,19 @@ def _envelope(event: Event) -> dict[str, object]:
             return {}
 
 
-def fields_of(fields: dict[str, object]) -> str:
+def fields_of(fields: Mapping[str, object]) -> str:
     """``key=value`` pairs without the empty ones.
 
     >>> fields_of({"from": "<a b@example.com>", "rule": "", "note": "x\\ny"})
     'from="<a b@example.com>" note="x\\\\ny"'
     """
-    return " ".join(f"{key}={_value(str(value))}" for key, value in fields.items() if value not in ("", None))
+    return " ".join(
+        [f"{key}={_value(str(value))}" for key, value in fields.items() if value != "" and value is not None]
+    )
 
 
 def _value(text: str) -> str:
-    if text.isprintable() and not set(text) & set(' "\\='):
+    if text.isprintable() and not _SPECIAL.search(text):
         return text
     escaped = "".join(c if c.isprintable() and c not in '"\\' else _escape(c) for c in text)
     return f'"{escaped}"'

@@ -1,33 +1,49 @@
 """The listening side: accepts clients, runs a `Session` for each, and drains at the end.
 
-The door to aiosmtpd. Its ``SMTP`` class is the asyncio protocol under each session, and from it we take the
-transport, the stream reader and writer, and (with AUTH) its mechanisms. Its command loop is replaced by
-our own: it has no hook before the greeting, ends commands at a bare LF, sends the text of exceptions to the
-client, keeps a session open after a 421, and forgets a client that closes its sending side early.
+    accept -> (PROXY header, of our own load balancers) -> (TLS, where it is spoken from the first octet) -> session
+
+The door to aiosmtpd. Its ``SMTP`` class is the asyncio protocol under each session, and from it we take the transport,
+the stream reader and writer. Its command loop is replaced by our own: it has no hook before the greeting, ends commands
+at a bare LF, sends the text of exceptions to the client, keeps a session open after a 421, and forgets a client that
+closes its sending side early.
+
+Connections are accepted here, and not by asyncio's own server, because a PROXY header has to be read off the socket
+octet for octet: what follows it may be a TLS handshake.
 """
 
 import asyncio
+import errno
 import logging
-import os
+import socket
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from aiosmtpd.smtp import SMTP
 
-from reputation.errors import ConfigError
-from reputation.front_end_settings import SmtpSettings
+from reputation.events import ClientAddress
 from smtp_frontend import answers
-from smtp_frontend.session import Session, Surroundings
+from smtp_frontend.listeners import Kind, Listener
+from smtp_frontend.proxied import HEADER_SECONDS, read_header
+from smtp_frontend.proxy_header import ProxyHeader, ProxyHeaderError
+from smtp_frontend.session import Session
+from smtp_frontend.surroundings import Surroundings
+from smtp_frontend.visitor import Arrival, is_among
 from smtp_frontend.wire import READ_BYTES, ClientGone, Wire
 
 log = logging.getLogger("reputon.smtp")
 logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's own chatter
 
-BACKLOG = 128
-"""Clients that may wait to be accepted; asyncio accepts as many in one turn."""
 SESSION_SECONDS = 86_400.0
 """No session lives longer, whatever it does."""
+PAUSE_SECONDS = 0.5
+"""Until it is tried again to accept, when there is no room for one more open file."""
+HANDSHAKE_SECONDS = 30.0
+ACCEPTED_AT_ONCE = 64
+"""Clients that are taken in before others have their turn."""
+MOST_UNGREETED = 500
+"""Connections of load balancers and TLS that are no sessions yet."""
 
 
 class Server:
@@ -37,27 +53,86 @@ class Server:
         self.shared = shared
         self.sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listeners: list[asyncio.Server] = []
+        self._accepting: list[tuple[asyncio.Task[None], socket.socket]] = []
+        self._ungreeted = 0
         self.draining = False
 
-    async def listen(self) -> list[str]:
-        """Start to listen on every configured address; returns them as HOST:PORT. Raises `ConfigError`."""
+    async def listen(self, listeners: Sequence[Listener]) -> None:
+        """Begin to accept on sockets that listen already; those that are not for SMTP are passed over."""
+        for listener in listeners:
+            if listener.kind is not Kind.POLICY:
+                listener.socket.setblocking(False)
+                task = asyncio.create_task(self._accept(listener), name=f"accept {listener.name}")
+                self._accepting.append((task, listener.socket))
+
+    async def _accept(self, listener: Listener) -> None:
         loop = asyncio.get_running_loop()
-        bound = []
-        for address in self.shared.settings.listen:
-            host, _, port = address.rpartition(":")
+        taken = 0
+        while True:
             try:
-                listener = await loop.create_server(
-                    lambda: _Protocol(self), host.strip("[]"), int(port), backlog=BACKLOG
-                )
+                connection, address = await loop.sock_accept(listener.socket)
             except OSError as error:
-                await self.close()
-                # asyncio's text tells the address once more; a name that is not found has an errno of its own kind
-                reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-                raise ConfigError(f"[smtp] listen: cannot listen on {address}: {reason}") from None
-            self._listeners.append(listener)
-            bound += [_host_port(sock.getsockname()) for sock in listener.sockets]
-        return bound
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    log.error("cannot accept a client: %s", error.strerror)  # noqa: TRY400 - not a mistake of the program
+                    await asyncio.sleep(PAUSE_SECONDS)
+                continue  # a client that has left before it was accepted
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.track(asyncio.create_task(self._welcome(connection, ip_address(address[0]), listener.kind)))
+            taken += 1
+            if taken % ACCEPTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    async def _welcome(self, connection: socket.socket, peer: ClientAddress, kind: Kind) -> None:
+        """What comes before the session."""
+        if self._ungreeted >= MOST_UNGREETED:
+            connection.close()
+            return
+        self._ungreeted += 1
+        try:
+            arrival = await self._arrival(connection, _unmapped(peer), kind)
+            if arrival is None:
+                connection.close()
+                return
+            await self._connect(connection, arrival, kind)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            self._ungreeted -= 1
+
+    async def _arrival(self, connection: socket.socket, peer: ClientAddress, kind: Kind) -> Arrival | None:
+        """Who has come; None for a load balancer that does not say."""
+        settings = self.shared.settings
+        submission, tls = kind is not Kind.SMTP, kind is Kind.SUBMISSIONS
+        if not is_among(peer, settings.proxy_from):
+            has_place = is_among(peer, settings.xclient_from)
+            return Arrival(client=peer, submission=submission, tls=tls, has_place=has_place)
+        try:
+            async with asyncio.timeout(HEADER_SECONDS):
+                header: ProxyHeader = await read_header(connection)
+        except (ProxyHeaderError, TimeoutError, OSError) as error:
+            reason = str(error) or "it does not come"
+            log.warning("a connection of %s is closed: no PROXY header, though it is in proxy_from: %s", peer, reason)
+            return None
+        if header.source is None or is_among(header.source, settings.proxy_from):  # version 1 has no other word for it
+            return Arrival(client=peer, submission=submission, tls=tls, is_check=True, has_place=True)
+        has_place = is_among(header.source, settings.xclient_from)
+        return Arrival(client=header.source, submission=submission, tls=tls or header.tls, has_place=has_place)
+
+    async def _connect(self, connection: socket.socket, arrival: Arrival, kind: Kind) -> None:
+        loop = asyncio.get_running_loop()
+        tls = self.shared.tls if kind is Kind.SUBMISSIONS else None
+        try:
+            await loop.connect_accepted_socket(
+                lambda: _Protocol(self, arrival),
+                connection,
+                ssl=tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
+            )
+        except (OSError, ssl.SSLError) as error:
+            log.debug("no TLS with %s: %s", arrival.client, error)
+            connection.close()
 
     def track(self, task: asyncio.Task[None]) -> None:
         """Keep a session's task until it ends."""
@@ -67,8 +142,11 @@ class Server:
     async def close(self) -> None:
         """Stop listening, let open transactions finish for `drain_seconds`, then end what is left."""
         self.draining = True
-        for listener in self._listeners:
-            listener.close()
+        accepting = [task for task, _ in self._accepting]
+        for task, listening in self._accepting:
+            task.cancel()
+            listening.close()
+        await asyncio.gather(*accepting, return_exceptions=True)
         await asyncio.gather(*(session.stop() for session in self.sessions))
         if self._tasks:
             _, left = await asyncio.wait(self._tasks, timeout=self.shared.settings.drain_seconds)
@@ -82,21 +160,22 @@ class _Protocol(SMTP):
 
     line_length_limit = READ_BYTES  # aiosmtpd takes the stream reader's limit from here
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, arrival: Arrival) -> None:
         super().__init__(object(), hostname=server.shared.hostname, timeout=SESSION_SECONDS)
         self._server = server
+        self._arrival = arrival
         self._wire: Wire | None = None
 
     async def _handle_client(self) -> None:
-        server = self._server
-        self._wire = Wire(self._reader, self._writer, server.shared.settings.command_timeout_seconds)
+        server, settings = self._server, self._server.shared.settings
+        self._wire = Wire(self._reader, self._writer, settings.command_timeout_seconds, spool=server.shared.spool)
         task = asyncio.current_task()
         assert task is not None
         server.track(task)
-        if server.draining or len(server.sessions) >= server.shared.settings.max_sessions:
+        if server.draining or len(server.sessions) >= settings.max_sessions:
             await self._turn_away(self._wire)
             return
-        session = Session(server.shared, self._wire, ip_address(self._writer.get_extra_info("peername")[0]))
+        session = Session(server.shared, self._wire, self._arrival)
         server.sessions.add(session)
         metrics = server.shared.engine.metrics
         metrics.sessions.set(len(server.sessions))
@@ -124,19 +203,7 @@ class _Protocol(SMTP):
         return asyncio.StreamReaderProtocol.eof_received(self)
 
 
-def _host_port(address: tuple[str, int]) -> str:
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def tls_context(settings: SmtpSettings) -> ssl.SSLContext | None:
-    """The context for STARTTLS, None where it is not configured. Raises `ConfigError`."""
-    if settings.tls is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
-    try:
-        context.load_cert_chain(settings.tls.certificate, settings.tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"[smtp.tls] certificate, key: cannot be used: {error}") from None
-    return context
+def _unmapped(address: ClientAddress) -> ClientAddress:
+    """An IPv4 client of a socket that speaks both."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

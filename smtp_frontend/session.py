@@ -6,36 +6,19 @@ The main path is `_mail`, `_rcpt`, `_data`. Every command is answered exactly on
 with its trace and answered with a fixed 451 (421 where the greeting should be); a reply of 421 ends the session, and so
 does a message whose end was in doubt.
 
-Does not do: bytes (`wire`), grammar (`commands`), codes (`answers`), the next hop (`transaction`).
+Does not do: bytes (`wire`), grammar (`commands`), codes (`answers`), holding back (`judging`), passwords (`login`),
+what becomes of a message (`reception`), the next hop (`transaction`).
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from ssl import SSLContext
+from dataclasses import replace
 
-from reputation.engine import Engine
-from reputation.events import (
-    NULL_SENDER,
-    ClientAddress,
-    Connect,
-    Data,
-    Disconnect,
-    Event,
-    Helo,
-    Mail,
-    Outcome,
-    OutcomeKind,
-    Rcpt,
-    Stage,
-)
+from reputation.events import ClientAddress, Connect, Disconnect, Helo, Mail, Outcome, OutcomeKind, Rcpt, Stage
 from reputation.events import Session as Facts
-from reputation.front_end_settings import SmtpSettings
-from reputation.verdict import Action, Verdict
-from smtp_frontend import answers, dsn, headers, maillog, trace
+from smtp_frontend import answers, trace
 from smtp_frontend.commands import (
     XCLIENT_ATTRIBUTES,
     CommandError,
@@ -45,12 +28,15 @@ from smtp_frontend.commands import (
     parse_xclient,
     split,
 )
+from smtp_frontend.hops import Hops
 from smtp_frontend.inbox import BadLine, Message
-from smtp_frontend.next_hop.contract import NextHop
+from smtp_frontend.judging import Judge
+from smtp_frontend.login import MECHANISMS, LogIn
+from smtp_frontend.reception import Reception
 from smtp_frontend.reply import Reply
-from smtp_frontend.sleepers import Sleepers
+from smtp_frontend.surroundings import Surroundings
 from smtp_frontend.transaction import Transaction
-from smtp_frontend.visitor import Visitor, arrived
+from smtp_frontend.visitor import Arrival, Visitor, arrived
 from smtp_frontend.wire import ClientGone, Wire
 
 LAST_WORD_SECONDS = 1.0
@@ -58,28 +44,22 @@ LAST_WORD_SECONDS = 1.0
 log = logging.getLogger("reputon.smtp")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all sessions of a process share."""
-
-    engine: Engine
-    next_hop: NextHop
-    settings: SmtpSettings
-    hostname: str
-    sleepers: Sleepers
-    tls: SSLContext | None = None
-
-
 class Session:
     """One client's session."""
 
-    def __init__(self, shared: Surroundings, wire: Wire, client: ClientAddress) -> None:
+    def __init__(self, shared: Surroundings, wire: Wire, arrival: Arrival) -> None:
         self._shared = shared
         self._settings = shared.settings
         self._engine = shared.engine
         self._wire = wire
-        self._visitor: Visitor = arrived(client, shared.settings.xclient_from)
-        self._next_hop = shared.next_hop.connect()
+        self._arrival = arrival
+        self._visitor: Visitor = arrived(arrival, shared.settings.xclient_from)
+        self._hops = Hops(shared.next_hop, shared.services)
+        self._judge = Judge(shared, wire.gone)
+        self._log_in = LogIn(shared, self._judge, wire)
+        self._reception = Reception(shared, self._judge)
+        self._place: ClientAddress | None = None
+        """Whose place among the sessions of one client it has taken."""
         self._transaction: Transaction | None = None
         self._transactions = 0
         self._errors = 0
@@ -129,14 +109,47 @@ class Session:
                 await self._say(answers.CLOSING)
 
     async def _greet(self) -> Reply:
-        if not self._visitor.put_off and (refusal := await self._judge_connection()):
-            return refusal
+        if not self._take_place():
+            return answers.TOO_MANY_OF_YOURS
+        if not self._visitor.put_off:
+            await self._listen_first()
+            if refusal := await self._judge_connection():
+                return refusal
+            self._notice_early()
         return Reply(220, f"{self._shared.hostname} ESMTP reputon")
+
+    def _take_place(self) -> bool:
+        """Whether there is a place for one more session of this client. Our own proxies need none, whom they name
+        does."""
+        self._leave_place()
+        if self._arrival.has_place and not self._visitor.proxied:
+            return True
+        client = self._facts.client
+        if not self._shared.crowd.enter(client):
+            log.info("a session of %s is turned away: it has as many as it may have", client)
+            return False
+        self._place = client
+        return True
+
+    def _leave_place(self) -> None:
+        if self._place is not None:
+            self._shared.crowd.leave(self._place)
+            self._place = None
+
+    async def _listen_first(self) -> None:
+        """Wait before the greeting, where that is wanted, for who speaks too early (RFC 5321 section 4.3.1)."""
+        if self._settings.greeting_delay_seconds and not self._visitor.proxied:
+            await self._shared.sleepers.sleep(self._settings.greeting_delay_seconds, self._wire.gone)
+        self._notice_early()
+
+    def _notice_early(self) -> None:
+        if not self._visitor.proxied and not self._facts.early and self._wire.has_unread:
+            self._visitor.learned(early=True)
 
     async def _judge_connection(self) -> Reply | None:
         visitor = self._visitor
         visitor.judged = True
-        visitor.verdicts[Stage.CONNECT], refusal = await self._judge(Connect(session=visitor.facts))
+        visitor.verdicts[Stage.CONNECT], refusal = await self._judge.judge(Connect(session=visitor.facts))
         # RFC 5321 section 3.1: after a 554 greeting the client may only QUIT.
         visitor.refused = refusal is not None
         return refusal
@@ -208,7 +221,7 @@ class Session:
         return Reply(250, (self._shared.hostname, *self._extensions()))
 
     async def _judge_helo(self, name: str) -> Reply | None:
-        verdict, refusal = await self._judge(Helo(session=replace(self._visitor.facts, helo=name)))
+        verdict, refusal = await self._judge.judge(Helo(session=replace(self._visitor.facts, helo=name)))
         if refusal is None:
             self._visitor.verdicts[Stage.HELO] = verdict
         return refusal
@@ -220,7 +233,30 @@ class Session:
         starttls = ["STARTTLS"] if self._shared.tls and not self._facts.tls else []
         size = f"SIZE {self._settings.max_message_bytes}"
         xclient = [" ".join(("XCLIENT", *XCLIENT_ATTRIBUTES))] if self._visitor.trusted else []
-        return ["PIPELINING", size, "8BITMIME", "ENHANCEDSTATUSCODES", *starttls, *xclient, "SMTPUTF8"]
+        auth = [" ".join(("AUTH", *MECHANISMS))] if self._may_log_in and not self._facts.user else []
+        return ["PIPELINING", size, "8BITMIME", "ENHANCEDSTATUSCODES", *starttls, *auth, *xclient, "SMTPUTF8"]
+
+    @property
+    def _may_log_in(self) -> bool:
+        """Whether passwords are asked for here, and would not be heard by others."""
+        return self._shared.verifier is not None and self._visitor.submission and self._facts.tls
+
+    async def _auth(self, argument: bytes) -> Reply:
+        if self._shared.verifier is None or not self._visitor.submission:
+            return self._error(answers.NOT_IMPLEMENTED)
+        if not self._facts.tls:  # RFC 4954 section 4: never in the clear
+            return self._error(answers.STARTTLS_FIRST)
+        if not self._visitor.esmtp or not self._facts.helo:
+            return self._error(answers.HELO_FIRST)
+        if self._facts.user:
+            return self._error(answers.ALREADY_LOGGED_IN)
+        if self._transaction is not None:
+            return self._error(answers.NOT_IN_TRANSACTION)
+        reply, user = await self._log_in.attempt(self._facts, argument)
+        if user:
+            self._visitor.learned(user=user)
+            return reply
+        return self._error(reply) if reply.permanent else reply
 
     async def _xclient(self, argument: bytes) -> Reply:
         """A proxy says for whom it speaks: the session begins anew, as his."""
@@ -228,7 +264,7 @@ class Session:
         if not visitor.trusted:
             return self._error(answers.XCLIENT_NOT_FOR_YOU)
         if self._transaction is not None:
-            return self._error(answers.XCLIENT_IN_TRANSACTION)
+            return self._error(answers.NOT_IN_TRANSACTION)
         proxied = visitor.speaks_for(parse_xclient(argument))
         await self._disconnect()
         self._visitor, self._errors = proxied, 0
@@ -261,17 +297,19 @@ class Session:
             return self._error(answers.HELO_FIRST)
         if self._transaction is not None:
             return self._error(answers.NESTED_MAIL)
+        if self._visitor.submission and not self._facts.user:  # RFC 6409 section 4.3
+            return self._error(answers.AUTH_FIRST if self._facts.tls else answers.STARTTLS_FIRST)
         command = parse_mail(argument)
         if self._visitor.put_off and (refusal := await self._come_forward()):
             return refusal
         if command.declared_bytes > self._settings.max_message_bytes:
             return answers.TOO_BIG
         event = Mail(session=self._facts, sender=command.sender, declared_bytes=command.declared_bytes)
-        verdict, refusal = await self._judge(event)
+        verdict, refusal = await self._judge.judge(event)
         if refusal:
             return refusal
         self._transactions += 1
-        self._transaction = Transaction(self._engine, self._next_hop, command, verdict)
+        self._transaction = Transaction(self._engine, self._hops, command, verdict)
         return answers.SENDER_OK
 
     async def _rcpt(self, argument: bytes) -> Reply:
@@ -280,20 +318,19 @@ class Session:
             return self._error(answers.MAIL_FIRST)
         command = transaction.command
         recipient = parse_rcpt(argument, command.smtputf8)
-        if len(transaction.recipients) + len(transaction.discarded) >= self._max_recipients:
+        if not self._shared.relaying.permits(self._facts, recipient):
+            return self._error(answers.NO_RELAYING)
+        if len(transaction.recipients) + len(transaction.discarded) >= self._shared.max_recipients:
             return answers.TOO_MANY_RECIPIENTS
         event = Rcpt(session=self._facts, sender=command.sender, recipient=recipient)
-        verdict, refusal = await self._judge(event)
+        verdict, refusal = await self._judge.judge(event)
         if refusal:
             return refusal
-        reply, is_about_recipient = await transaction.recipient(recipient, verdict)
+        service = trace.service_of((*self._visitor.verdicts.values(), transaction.verdicts[0], verdict))
+        reply, is_about_recipient = await transaction.recipient(recipient, verdict, service)
         if is_about_recipient and answers.names_unknown_recipient(reply):
             await self._engine.learn(Outcome(kind=OutcomeKind.UNKNOWN_RECIPIENT, event=event))
         return reply
-
-    @property
-    def _max_recipients(self) -> int:
-        return min(self._settings.max_recipients, self._shared.next_hop.max_recipients or self._settings.max_recipients)
 
     async def _data(self, argument: bytes) -> Reply | None:
         transaction = self._transaction
@@ -309,70 +346,23 @@ class Session:
         except TimeoutError:
             return answers.TIMED_OUT
         try:
-            reply = await self._message(transaction, message)
+            await self._say(await self._received(transaction, message))
+            await self._safely(self._learn(transaction, message), "what a message tells")
         finally:
-            await self._reset()
-        await self._say(reply)
-        await self._safely(self._learn_returned(transaction.delivered, message), "a report of failed delivery")
+            message.close()
         return None
 
-    async def _message(self, transaction: Transaction, message: Message) -> Reply:
-        """What becomes of a message that has come in whole."""
-        id = f"{self._facts.id}.{self._transactions}"
-        split_message = headers.split(message.content)
+    async def _received(self, transaction: Transaction, message: Message) -> Reply:
         # What comes after a message whose end was in doubt could be a part of it that is taken for commands.
         self._over = message.bare_newlines or message.hidden_end
-        if problem := _problem(message, split_message):
-            return self._finished(transaction, message, id, problem, "refused")
-        texts = split_message.texts()
-        event = Data(
-            session=self._facts,
-            sender=transaction.command.sender,
-            recipients=(*transaction.recipients, *transaction.discarded),
-            message_bytes=message.size,
-            subject=texts.get("subject", ""),
-            author=texts.author,
-            header=texts,
-        )
-        verdict, refusal = await self._judge(event)
-        if refusal:
-            return self._finished(transaction, message, id, refusal, "refused")
-        transaction.add(verdict)
-        if verdict.action is Action.DISCARD or not transaction.recipients:
-            return self._finished(transaction, message, id, Reply(250, f"Accepted {id}", "2.0.0"), "discarded")
-        reply = await transaction.deliver(self._parts(transaction, split_message, id))
-        transaction.delivered = event if reply.positive else None
-        return self._finished(transaction, message, id, reply, "delivered" if reply.positive else "not-delivered")
+        id = f"{self._facts.id}.{self._transactions}"
+        try:
+            return await self._reception.take(self._visitor, transaction, message, id)
+        finally:
+            await self._reset()
 
-    async def _learn_returned(self, event: Data | None, message: Message) -> None:
-        """A report of failed delivery is evidence about the mail of whoever it has been delivered to."""
-        if event is None or event.sender != NULL_SENDER or len(event.recipients) != 1:
-            return
-        (sender,) = event.recipients
-        failed = dsn.failed_recipients(event.header.get("content-type", ""), message.content, self._shared.hostname)
-        outcomes = [Outcome(kind=OutcomeKind.BOUNCE, event=event, returned=(sender, each)) for each in failed]
-        await asyncio.gather(*map(self._engine.learn, outcomes))
-
-    def _parts(self, transaction: Transaction, message: headers.Split, id: str) -> list[bytes]:
-        """The message as the next hop gets it: our fields first."""
-        ours = trace.fields(self._visitor, transaction, hostname=self._shared.hostname, id=id, at=datetime.now(UTC))
-        return [*ours, message.without_verdict(), message.rest]
-
-    def _finished(self, transaction: Transaction, message: Message, id: str, reply: Reply, result: str) -> Reply:
-        self._engine.metrics.messages.labels(result).inc()
-        maillog.message(
-            result=result,
-            id=id,
-            **{"from": f"<{transaction.command.sender}>"},
-            nrcpt=len(transaction.recipients),
-            discarded=len(transaction.discarded) or "",
-            size=message.size,
-            service=trace.service_of(trace.verdicts_of(self._visitor, transaction)),
-            reply=reply,
-            client=self._facts.client,
-            session=self._facts.id,
-        )
-        return reply
+    async def _learn(self, transaction: Transaction, message: Message) -> None:
+        await self._reception.learn(transaction, message)
 
     async def _rset(self, argument: bytes) -> Reply:
         if argument:
@@ -399,28 +389,6 @@ class Session:
 
     # What commands have in common
 
-    async def _judge(self, event: Event) -> tuple[Verdict, Reply | None]:
-        """Ask the engine, hold back what is to be held back, log; the reply when the event is refused."""
-        verdict = await self._engine.judge(event)
-        held = 0.0
-        longest = self._settings.max_delay_seconds
-        while verdict.action is Action.THROTTLE and held + verdict.retry_after_seconds <= longest:
-            if not await self._sleep(verdict.retry_after_seconds) or self._wire.gone.is_set():
-                break
-            held += verdict.retry_after_seconds
-            verdict = await self._engine.judge(event)
-        if (delay := min(verdict.delay_seconds, longest - held)) > 0:
-            try:
-                held += delay * await self._sleep(delay)
-            except asyncio.CancelledError:  # the drain: nothing has come of the event
-                await self._engine.refund(verdict)
-                raise
-        maillog.verdict(event, verdict, held)
-        return verdict, answers.refusal(event.stage, verdict)
-
-    async def _sleep(self, seconds: float) -> bool:
-        return await self._shared.sleepers.sleep(seconds, self._wire.gone)
-
     async def _reset(self) -> None:
         """End the open transaction, delivered or not."""
         if self._transaction is not None:
@@ -432,27 +400,16 @@ class Session:
             await self._engine.judge(Disconnect(session=self._facts))
 
     async def _end(self) -> None:
-        for step in (self._reset, self._next_hop.close, self._disconnect, self._wire.close):
+        self._leave_place()
+        for step in (self._reset, self._hops.close, self._disconnect, self._wire.close):
             await self._safely(step(), "the end")
-
-
-def _problem(message: Message, split_message: headers.Split) -> Reply | None:
-    """Why a message is not taken whatever the policy says."""
-    if message.too_big:
-        return answers.TOO_BIG
-    if message.bare_newlines:
-        return answers.BARE_NEWLINES
-    if message.hidden_end:
-        return answers.HIDDEN_END
-    if len(split_message.fields) > headers.MAX_FIELDS_BYTES:
-        return answers.FIELDS_TOO_BIG
-    return answers.MAIL_LOOP if split_message.hops >= headers.MAX_HOPS else None
 
 
 _COMMANDS: Mapping[str, Callable[[Session, bytes], Awaitable[Reply | None]]] = {
     "HELO": Session._helo,
     "EHLO": Session._ehlo,
     "STARTTLS": Session._starttls,
+    "AUTH": Session._auth,
     "XCLIENT": Session._xclient,
     "MAIL": Session._mail,
     "RCPT": Session._rcpt,

@@ -1,10 +1,11 @@
-"""Whom a session is with: the peer of the connection, or somebody for whom that peer speaks (XCLIENT).
+"""Whom a session is with: the peer of the connection, or somebody for whom that peer speaks (PROXY protocol, XCLIENT).
 
-A peer of `smtp.xclient_from` is one of our own proxies. Nothing that it does is counted until it has said whose session
-it is, or has said MAIL for itself: the connections of all its clients would be its own otherwise, and rules would turn
-it away. After XCLIENT the session is that of another client, with an id of its own, and is judged from the beginning.
+A load balancer of `smtp.proxy_from` says so before anything else (`Arrival`). A peer of `smtp.xclient_from` is one of
+our own proxies. Nothing that it does is counted until it has said whose session it is, or has said MAIL for itself: the
+connections of all its clients would be its own otherwise, and rules would turn it away. After XCLIENT the session is
+that of another client, with an id of its own, and is judged from the beginning.
 
-What counts for trust is the peer of the connection, never an address that it has named.
+What counts for trust is who has connected, to us or to our load balancer, never an address that XCLIENT has named.
 """
 
 import secrets
@@ -17,13 +18,32 @@ from reputation.verdict import Verdict
 from smtp_frontend.commands import XclientCommand
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """How somebody has come: to which door, and from where."""
+
+    client: ClientAddress
+    """Who has connected: to us, or to the load balancer that says so."""
+    submission: bool = False
+    """Whether this is where users send: they log in first (RFC 6409)."""
+    tls: bool = False
+    """Encrypted already: TLS from the first octet, or by the load balancer."""
+    is_check: bool = False
+    """A load balancer that speaks for nobody: it looks whether we are there."""
+    has_place: bool = False
+    """Whether it is one of our own proxies, of which any number of connections may come."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Visitor:
     """Who is on the other side, and what was decided about him before there was mail."""
 
     peer: ClientAddress
     trusted: bool
+    """Whether the peer may say XCLIENT."""
     facts: Session
+    submission: bool = False
+    is_check: bool = False
     esmtp: bool = False
     refused: bool = False
     """At the connect: he may only say QUIT."""
@@ -39,7 +59,7 @@ class Visitor:
     @property
     def put_off(self) -> bool:
         """Whether nothing is decided yet, because a proxy has not said for whom it speaks."""
-        return self.trusted and not self.proxied and not self.judged
+        return (self.trusted or self.is_check) and not self.proxied and not self.judged
 
     def learned(self, **facts: object) -> None:
         """More is known about him: fields of `Session`."""
@@ -55,14 +75,29 @@ class Visitor:
         client = (command.client or self.peer) if command.names_client else self.facts.client
         facts = Session(id=_new_id(), client=client, user=_first(command.user, user), tls=self.facts.tls)
         return Visitor(
-            peer=self.peer, trusted=self.trusted, facts=facts, helo_named=_first(command.helo, helo), proxied=True
+            peer=self.peer,
+            trusted=self.trusted,
+            facts=facts,
+            submission=self.submission,
+            helo_named=_first(command.helo, helo),
+            proxied=True,
         )
 
 
-def arrived(peer: ClientAddress, xclient_from: tuple[str, ...]) -> Visitor:
-    """Somebody who has connected from `peer`."""
-    trusted = any(peer in network for network in _networks(xclient_from))
-    return Visitor(peer=peer, trusted=trusted, facts=Session(id=_new_id(), client=peer))
+def arrived(arrival: Arrival, xclient_from: tuple[str, ...]) -> Visitor:
+    """Somebody who has connected."""
+    return Visitor(
+        peer=arrival.client,
+        trusted=is_among(arrival.client, xclient_from),
+        facts=Session(id=_new_id(), client=arrival.client, tls=arrival.tls),
+        submission=arrival.submission,
+        is_check=arrival.is_check,
+    )
+
+
+def is_among(client: ClientAddress, networks: tuple[str, ...]) -> bool:
+    """Whether an address is in one of some networks."""
+    return bool(networks) and any(client in network for network in _networks(networks))
 
 
 @lru_cache(maxsize=16)

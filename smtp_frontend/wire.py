@@ -1,4 +1,8 @@
-"""The bytes to and from one client: lines and messages in, replies out, TLS in between. Knows no command."""
+"""The bytes to and from one client: lines and messages in, replies out, TLS in between. Knows no command.
+
+A large message goes into a file of the `Spool` while it comes in. A message has a time limit as a whole, and another
+for each block of it, so that nobody waits for a client that is gone as long as for a slow one.
+"""
 
 import asyncio
 import ssl
@@ -6,8 +10,11 @@ from contextlib import suppress
 
 from smtp_frontend.inbox import Inbox, Message
 from smtp_frontend.reply import Reply
+from smtp_frontend.spool import Spool
 
 READ_BYTES = 65_536
+DATA_BLOCK_SECONDS = 180.0
+"""RFC 5321 section 4.5.3.2.5: between two blocks of a message."""
 LINGER_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 
@@ -19,13 +26,26 @@ class ClientGone(Exception):
 class Wire:
     """One client's connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, send_seconds: float) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        send_seconds: float,
+        *,
+        spool: Spool | None = None,
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._send_seconds = send_seconds
+        self._spool = spool or Spool()
         self._inbox = Inbox()
         self.gone = asyncio.Event()
         """Set when the connection is lost, so that nobody sleeps for a client that has left."""
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether the client has said something that was not read yet."""
+        return len(self._inbox) > 0 or bool(self._reader._buffer)  # type: ignore[attr-defined] # off the socket, not by us
 
     async def line(self, timeout_seconds: float) -> bytes:
         """The next command. Raises `BadLine`, `ClientGone`, or TimeoutError when it does not come in time."""
@@ -35,12 +55,18 @@ class Wire:
         return line
 
     async def message(self, max_bytes: int, timeout_seconds: float) -> Message:
-        """The text of a message, after 354. Raises `ClientGone`, or TimeoutError for the whole of it."""
-        self._inbox.begin_message()
-        async with asyncio.timeout(timeout_seconds):
-            while (message := self._inbox.message(max_bytes)) is None:
+        """The text of a message, after 354. Raises `ClientGone`, or TimeoutError for the whole of it or a block."""
+        loop, inbox, file = asyncio.get_running_loop(), self._inbox, self._spool.file()
+        inbox.begin_message()
+        end = loop.time() + timeout_seconds
+        async with asyncio.timeout_at(end) as limit:
+            while (message := inbox.message(max_bytes)) is None:
+                if file.wants(inbox.collected) and not await file.write(inbox.take()):
+                    inbox.give_up()
+                limit.reschedule(min(end, loop.time() + DATA_BLOCK_SECONDS))
                 await self._read()
-        return message
+            limit.reschedule(end)
+            return await file.whole(message)
 
     async def _read(self) -> None:
         try:

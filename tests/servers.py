@@ -91,6 +91,8 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_
 class ServerProcess:
     """A program that serves until it is stopped. Output goes to ``output.log`` in `directory`."""
 
+    start_seconds = START_SECONDS
+
     def __init__(self, command: Sequence[str | Path], directory: Path, is_ready: Callable[[], bool]) -> None:
         self.argv = [str(part) for part in command]
         self.directory = directory
@@ -127,7 +129,7 @@ class ServerProcess:
         process = self._process
         assert process is not None, "the server was not launched"
         try:
-            wait_until(lambda: self.ended() or self._is_ready(), f"{self.argv[0]} is ready")
+            wait_until(lambda: self.ended() or self._is_ready(), f"{self.argv[0]} is ready", self.start_seconds)
             if self.ended():
                 raise TimeoutError(f"{self.argv[0]} ended with {process.returncode}")
         except TimeoutError as error:

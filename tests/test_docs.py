@@ -19,17 +19,19 @@ from reputation import cli
 from reputation.bookkeeping import LEARNED
 from reputation.charges import Charging
 from reputation.cli.app import app
-from reputation.conditions import FACTS, FUNCTIONS
+from reputation.conditions import FUNCTIONS
 from reputation.config import PythonSettings, Settings
 from reputation.config_files import load
 from reputation.events import Stage
 from reputation.keys import Dimension, Metric
+from reputation.log_lines import FIELDS
 from reputation.metrics import Metrics
 from reputation.python_policies import load_functions
 from reputation.rule_settings import MAX_REPLY_LENGTH
 from reputation.rules import COSTS, REPLY_FIELDS, Mode, OnStoreFailure
 from reputation.store.node import PERMISSIONS
 from reputation.verdict import Action, Reason
+from reputation.vocabulary import FACTS
 from reputation.windows import MAX_WINDOW_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -224,6 +226,11 @@ def test_metrics() -> None:
         if isinstance(metric, MetricWrapperBase)
     }
     assert {name: cells[0] for name, cells in rows("Metrics").items()} == labels
+
+
+def test_names_of_log_lines_in_json() -> None:
+    said = {key: cells[0].strip("`") for key, cells in rows("Log lines in JSON").items()}
+    assert list(said.items()) == [(key, field.name) for key, field in FIELDS.items()]
 
 
 # The command

@@ -9,6 +9,7 @@
     replies    the answers that we make ourselves         pure
     wire       one connection as octets                   I/O
     hello      connect, greeting, EHLO, STARTTLS
+    watch      whether the server is there, for all sessions
     smtp       the SMTP and LMTP next hops
     maildir    the Maildir next hop                       I/O
 """
@@ -18,20 +19,22 @@ from pathlib import Path
 
 from reputation.errors import ConfigError
 from smtp_frontend.next_hop.address import HopAddress
-from smtp_frontend.next_hop.contract import NO_OPTIONS, Connection, MailOptions, NextHop
+from smtp_frontend.next_hop.contract import NO_OPTIONS, Connection, MailOptions, NextHop, Part
 from smtp_frontend.next_hop.hello import Peer, tls_context
 from smtp_frontend.next_hop.maildir import MaildirNextHop
 from smtp_frontend.next_hop.smtp import SmtpNextHop
+from smtp_frontend.next_hop.watch import PAUSE_SECONDS, HopWatch
 
-__all__ = ["NO_OPTIONS", "Connection", "MailOptions", "NextHop", "open_next_hop"]
+__all__ = ["NO_OPTIONS", "Connection", "MailOptions", "NextHop", "Part", "open_next_hop"]
 
 _EHLO_NAME = re.compile(r"[!-~]{1,255}")
 
 
-def open_next_hop(url: str, *, hostname: str, timeout_seconds: float) -> NextHop:
+def open_next_hop(url: str, *, hostname: str, timeout_seconds: float, pause_seconds: float = PAUSE_SECONDS) -> NextHop:
     """The next hop that `url` names. Does no I/O but reading the system's certificates, and that only for TLS.
 
-    `hostname` is the name we give ourselves in EHLO; `timeout_seconds` bounds each answer.
+    `hostname` is the name we give ourselves in EHLO; `timeout_seconds` bounds each answer, and `pause_seconds` is how
+    long nobody tries to connect after a failure.
     Raises `ConfigError` for what cannot be right.
     """
     address = HopAddress.parse(url)
@@ -42,4 +45,5 @@ def open_next_hop(url: str, *, hostname: str, timeout_seconds: float) -> NextHop
     if address.scheme == "maildir":
         return MaildirNextHop(Path(address.path))
     tls = tls_context(address.starttls)
-    return SmtpNextHop(Peer(url=url, address=address, hostname=hostname, timeout_seconds=timeout_seconds, tls=tls))
+    peer = Peer(url=url, address=address, hostname=hostname, timeout_seconds=timeout_seconds, tls=tls)
+    return SmtpNextHop(peer, HopWatch(url, pause_seconds=pause_seconds))

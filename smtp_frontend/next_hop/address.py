@@ -71,7 +71,7 @@ def _tcp(url: str, parts: SplitResult, port: int | None) -> HopAddress:
     port = DEFAULT_PORTS[parts.scheme] if port is None else port
     if not host or not 1 <= port <= MAX_PORT or parts.path not in {"", "/"}:
         raise ConfigError(f'next hop "{url}": write {parts.scheme}://HOST:PORT with a port from 1 to {MAX_PORT}')
-    starttls = _starttls(url, parts.query, StartTls.NO if _is_loopback(host) else StartTls.MAY)
+    starttls = _starttls(url, parts.query, StartTls.NO if is_loopback(host) else StartTls.MAY)
     return HopAddress(scheme=parts.scheme, host=host, port=port, starttls=starttls)
 
 
@@ -97,7 +97,8 @@ def _starttls(url: str, query: str, default: StartTls) -> StartTls:
     return StartTls(options[0][1])
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, so that nobody hears what is said to it."""
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3
         return True
     try:

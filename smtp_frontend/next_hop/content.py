@@ -4,6 +4,8 @@ A message travels as parts that are cut anywhere, and is never looked at line by
 
     parts --whole_lines--> blocks that never end between CR and LF --stuffed--> wire blocks
 
+Of a part that is a file in memory no more than a block is copied at once.
+
 Why a bare CR or LF is refused and not repaired: servers disagree on whether ``<LF>.<LF>`` ends a message.
 Where the next hop thinks so and we do not, what follows it is taken for commands (SMTP smuggling). With CR
 and LF only in pairs, and each dot after a pair doubled, the end of data stands exactly once, at the end.
@@ -13,6 +15,8 @@ Bugs: NUL and other control characters in the message are passed on as they are.
 
 import re
 from collections.abc import Iterable, Iterator
+
+from smtp_frontend.next_hop.contract import Part
 
 BLOCK_OCTETS = 65_536
 """Messages are handled in blocks of about this size, whatever the size of the parts."""
@@ -41,14 +45,14 @@ def is_path(address: str) -> bool:
     return _PATH.fullmatch(address) is not None and len(address.encode()) <= MAX_PATH_OCTETS
 
 
-def whole_lines(parts: Iterable[bytes], block_octets: int = BLOCK_OCTETS) -> Iterator[bytes]:
+def whole_lines(parts: Iterable[Part], block_octets: int = BLOCK_OCTETS) -> Iterator[bytes]:
     """The message in blocks of about `block_octets`, none ending between CR and LF, the last one in CRLF.
 
     Nothing comes out for an empty message. Raises `BareLineEnding` in place of the block that holds it.
     """
     ended, held = True, b""
     for block in _blocks(parts, block_octets):
-        whole = held + block
+        whole = held + block if held else block
         held = b"\r" if whole.endswith(b"\r") else b""
         whole = whole.removesuffix(b"\r")
         if not whole.count(CRLF) == whole.count(b"\r") == whole.count(b"\n"):
@@ -62,7 +66,7 @@ def whole_lines(parts: Iterable[bytes], block_octets: int = BLOCK_OCTETS) -> Ite
         yield CRLF
 
 
-def stuffed(parts: Iterable[bytes], block_octets: int = BLOCK_OCTETS) -> Iterator[bytes]:
+def stuffed(parts: Iterable[Part], block_octets: int = BLOCK_OCTETS) -> Iterator[bytes]:
     """The message as it follows DATA, with its dots doubled and the final dot: RFC 5321 section 4.5.2.
 
     >>> b"".join(stuffed([b".a\\r", b"\\n.b"]))
@@ -76,12 +80,17 @@ def stuffed(parts: Iterable[bytes], block_octets: int = BLOCK_OCTETS) -> Iterato
     yield b".\r\n"
 
 
-def _blocks(parts: Iterable[bytes], block_octets: int) -> Iterator[bytes]:
+def _blocks(parts: Iterable[Part], block_octets: int) -> Iterator[bytes]:
     """The same octets, small parts joined and large ones cut."""
     waiting = bytearray()
     for part in parts:
-        for start in range(0, len(part), block_octets):
-            waiting += memoryview(part)[start : start + block_octets]
+        view = memoryview(part)
+        for start in range(0, len(view), block_octets):
+            piece = view[start : start + block_octets]
+            if len(piece) == block_octets and not waiting:
+                yield bytes(piece)
+                continue
+            waiting += piece
             if len(waiting) >= block_octets:
                 yield bytes(waiting)
                 waiting.clear()

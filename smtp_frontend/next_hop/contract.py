@@ -5,7 +5,7 @@ step by step, and each answer of the next hop is the client's answer::
 
     client                 session                      connection
     MAIL FROM:<a>          (only remembered)
-    RCPT TO:<b>            policy accepts        ->     mail("a", options), rcpt("b")
+    RCPT TO:<b>            policy accepts        ->     begin("a", options, "b")
     RCPT TO:<c>            policy accepts        ->     rcpt("c")
     DATA ... .             policy accepts        ->     data(parts)
     RSET, or policy refuses the message          ->     reset()
@@ -27,6 +27,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from smtp_frontend.reply import Reply
+
+Part = bytes | memoryview
+"""Of a message. A large one is looked at in place and in pieces, never copied as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +57,18 @@ class Connection(Protocol):
         """Begin a transaction; connects where that is needed. `sender` without angle brackets, "" for ``<>``."""
         ...
 
+    async def begin(self, sender: str, options: MailOptions, recipient: str) -> tuple[Reply, Reply]:
+        """`mail`, and `rcpt` for the first recipient, in one exchange where that is possible.
+
+        The answers to both; when the first one is not positive, the second is the same, and there is no transaction.
+        """
+        ...
+
     async def rcpt(self, recipient: str) -> Reply:
         """Add a recipient to the transaction. May be asked again after a refusal."""
         ...
 
-    async def data(self, parts: Iterable[bytes]) -> Reply:
+    async def data(self, parts: Iterable[Part]) -> Reply:
         """Hand the message over and end the transaction, whatever the answer.
 
         `parts` are the whole message (RFC 5322) with CRLF line ends, cut anywhere, not dot-stuffed. A missing

@@ -14,7 +14,7 @@ import ssl
 from dataclasses import dataclass
 
 from smtp_frontend.next_hop.address import HopAddress, StartTls
-from smtp_frontend.next_hop.wire import HopTrouble, HopUnreachable, Wire, connect_tcp, connect_unix
+from smtp_frontend.next_hop.wire import HopRefuses, HopTrouble, HopUnreachable, Wire, connect_tcp, connect_unix
 from smtp_frontend.reply import Reply
 
 LOG = logging.getLogger("reputon.next_hop")
@@ -73,6 +73,8 @@ async def _introduce(peer: Peer, tls: ssl.SSLContext | None) -> tuple[Wire, Exte
             extensions = await _secure(wire, peer, tls, extensions)
     except HopTrouble as trouble:
         wire.drop()
+        if isinstance(trouble, HopUnreachable):
+            raise
         raise HopUnreachable(str(trouble)) from trouble
     except BaseException:  # cancelled: nobody else knows of this connection
         wire.drop()
@@ -117,4 +119,4 @@ async def _secure(wire: Wire, peer: Peer, tls: ssl.SSLContext, offered: Extensio
 
 def _accepted(reply: Reply, what: str) -> None:
     if not reply.positive:
-        raise HopUnreachable(f"refuses us at {what}: {reply.one_line}")
+        raise HopRefuses(f"refuses us at {what}: {reply.one_line}")

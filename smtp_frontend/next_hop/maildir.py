@@ -28,7 +28,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from smtp_frontend.next_hop.content import BareLineEnding, is_path, whole_lines
-from smtp_frontend.next_hop.contract import NO_OPTIONS, MailOptions
+from smtp_frontend.next_hop.contract import NO_OPTIONS, MailOptions, Part
 from smtp_frontend.next_hop.replies import (
     BAD_RECIPIENT,
     BAD_SENDER,
@@ -80,6 +80,11 @@ class MaildirConnection:
         self._sender = sender
         return SENDER_OK
 
+    async def begin(self, sender: str, options: MailOptions, recipient: str) -> tuple[Reply, Reply]:
+        """The same, with its first recipient."""
+        reply = await self.mail(sender, options)
+        return (reply, await self.rcpt(recipient)) if reply.positive else (reply, reply)
+
     async def rcpt(self, recipient: str) -> Reply:
         """Add a recipient."""
         if self._sender is None:
@@ -89,7 +94,7 @@ class MaildirConnection:
         self._recipients.append(recipient)
         return RECIPIENT_OK
 
-    async def data(self, parts: Iterable[bytes]) -> Reply:
+    async def data(self, parts: Iterable[Part]) -> Reply:
         """Write the file."""
         sender, recipients = self._sender, self._recipients
         await self.reset()
@@ -103,7 +108,7 @@ class MaildirConnection:
         except BareLineEnding:
             return BARE_LINE_ENDING
         except OSError as error:
-            LOG.warning("maildir:%s: %s", self._directory, error)
+            LOG.warning("maildir:%s: %s", self._directory, str(error))  # itself it would hold the message, by its trace
             return DISK_FULL if error.errno in _FULL else STORAGE_TROUBLE
         except asyncio.CancelledError:
             abandoned.set()  # the thread cannot be stopped, but the message need not appear
@@ -125,7 +130,7 @@ def _header(sender: str, recipients: Iterable[str]) -> bytes:
     return "".join(f"{field}\n" for field in fields).encode()
 
 
-def _deliver(maildir: Path, header: bytes, parts: Iterable[bytes], abandoned: threading.Event) -> None:
+def _deliver(maildir: Path, header: bytes, parts: Iterable[Part], abandoned: threading.Event) -> None:
     """tmp/ -> new/, durably. Raises `OSError` or `BareLineEnding`, and then the message is nowhere."""
     _make(maildir)
     name = _unique_name()
@@ -153,7 +158,7 @@ def _make(maildir: Path) -> None:
     _sync_directory(maildir.parent)
 
 
-def _write(path: Path, header: bytes, parts: Iterable[bytes]) -> None:
+def _write(path: Path, header: bytes, parts: Iterable[Part]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(header)

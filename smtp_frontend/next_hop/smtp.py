@@ -15,10 +15,13 @@ Extensions used where offered: SIZE, 8BITMIME, SMTPUTF8, STARTTLS. A message tha
 offered is refused, not converted: 550 5.6.3 for 8-bit content (RFC 6152 section 3), 553 5.6.7 for SMTPUTF8
 (RFC 6531 section 3.5). Without BODY=8BITMIME from the client, 8-bit content is sent as it is.
 
-Does not do: PIPELINING, CHUNKING, DSN, AUTH; a pool shared by several sessions.
+PIPELINING (RFC 2920) is used for the two commands that are known at once, MAIL and the first RCPT: one round trip less.
+While a server is away, sessions do not wait for it one by one: see `smtp_frontend.next_hop.watch`.
+
+Does not do: CHUNKING, DSN, AUTH; a pool shared by several sessions.
 
 Bugs: a server that takes the message and dies before it says so gets it again from the client, as everywhere
-in SMTP (RFC 1047). A next hop that is away costs each session its own time limit to find out.
+in SMTP (RFC 1047).
 """
 
 import asyncio
@@ -28,7 +31,7 @@ from collections.abc import Awaitable, Iterable, Iterator
 
 from reputation.front_end_settings import FINAL_ANSWER_FACTOR
 from smtp_frontend.next_hop.content import BareLineEnding, is_path, stuffed
-from smtp_frontend.next_hop.contract import NO_OPTIONS, MailOptions
+from smtp_frontend.next_hop.contract import NO_OPTIONS, MailOptions, Part
 from smtp_frontend.next_hop.hello import Extensions, Peer, introduce
 from smtp_frontend.next_hop.replies import (
     BAD_RECIPIENT,
@@ -43,7 +46,8 @@ from smtp_frontend.next_hop.replies import (
     UNREACHABLE,
     passed_on,
 )
-from smtp_frontend.next_hop.wire import HopLost, HopNonsense, HopTrouble, HopUnreachable, Wire
+from smtp_frontend.next_hop.watch import HopWatch
+from smtp_frontend.next_hop.wire import HopLost, HopNonsense, HopRefuses, HopTrouble, HopUnreachable, Wire
 from smtp_frontend.reply import Reply
 
 QUIT_SECONDS = 1.0
@@ -58,8 +62,9 @@ LOG = logging.getLogger("reputon.next_hop")
 class SmtpNextHop:
     """A server that speaks SMTP or LMTP."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, watch: HopWatch) -> None:
         self._peer = peer
+        self._watch = watch
 
     @property
     def max_recipients(self) -> int | None:
@@ -68,14 +73,15 @@ class SmtpNextHop:
 
     def connect(self) -> "SmtpConnection":
         """A connection that is made at the first MAIL."""
-        return SmtpConnection(self._peer, self.max_recipients)
+        return SmtpConnection(self._peer, self._watch, self.max_recipients)
 
 
 class SmtpConnection:
     """The transactions of one client session."""
 
-    def __init__(self, peer: Peer, max_recipients: int | None) -> None:
+    def __init__(self, peer: Peer, watch: HopWatch, max_recipients: int | None) -> None:
         self._peer = peer
+        self._watch = watch
         self._max_recipients = max_recipients
         self._wire: Wire | None = None
         self._offered: Extensions = frozenset()
@@ -83,16 +89,23 @@ class SmtpConnection:
         """The server has, or may have, a transaction that needs RSET before the next MAIL."""
         self._accepted: int | None = None
         """Recipients of the transaction that is under way, None when there is none."""
+        self._ahead = False
+        """RCPT went out with MAIL, and its answer was not read yet."""
 
     async def mail(self, sender: str, options: MailOptions = NO_OPTIONS) -> Reply:
         """Begin a transaction, on a new connection where there is none that lives."""
         return await self._safely(self._mail(sender, options))
 
+    async def begin(self, sender: str, options: MailOptions, recipient: str) -> tuple[Reply, Reply]:
+        """Begin a transaction with its first recipient."""
+        reply = await self._safely(self._mail(sender, options, recipient))
+        return (reply, await self.rcpt(recipient)) if reply.positive else (reply, reply)
+
     async def rcpt(self, recipient: str) -> Reply:
         """Add a recipient."""
         return await self._safely(self._rcpt(recipient))
 
-    async def data(self, parts: Iterable[bytes]) -> Reply:
+    async def data(self, parts: Iterable[Part]) -> Reply:
         """Send the message. The transaction is over then, whatever the answer."""
         return await self._safely(self._data(parts))
 
@@ -111,13 +124,14 @@ class SmtpConnection:
         finally:
             self._drop()
 
-    async def _mail(self, sender: str, options: MailOptions) -> Reply:
+    async def _mail(self, sender: str, options: MailOptions, recipient: str = "") -> Reply:
+        """The answer to MAIL. With a `recipient`, RCPT may go out with it; `_rcpt` then reads the answer."""
         if not is_path(sender):
             return BAD_SENDER
         self._accepted = None
         reused = self._wire is not None
         try:
-            reply = await self._begin(sender, options)
+            reply = await self._begin(sender, options, recipient)
         except HopTrouble as trouble:
             if not (reused and trouble.lost):
                 raise
@@ -125,12 +139,13 @@ class SmtpConnection:
             if not (reused and reply.code == CLOSING):
                 return reply
         self._drop()
-        return await self._begin(sender, options)
+        return await self._begin(sender, options, recipient)
 
-    async def _begin(self, sender: str, options: MailOptions) -> Reply:
+    async def _begin(self, sender: str, options: MailOptions, recipient: str) -> Reply:
         """One try: connect or tidy up, then MAIL."""
         if self._wire is None:
-            self._wire, self._offered = await introduce(self._peer)
+            with self._watch.attempt():
+                self._wire, self._offered = await introduce(self._peer)
         elif self._begun and (tidied := await self._rset()).code == CLOSING:
             return tidied
         if options.eight_bit and "8BITMIME" not in self._offered:
@@ -138,25 +153,49 @@ class SmtpConnection:
         if (options.smtputf8 or not sender.isascii()) and "SMTPUTF8" not in self._offered:
             return NO_SMTPUTF8
         command = " ".join([f"MAIL FROM:<{sender}>", *_parameters(options, self._offered)])
+        self._ahead = "PIPELINING" in self._offered and self._objection(recipient) is None
+        if self._ahead:
+            command += f"\r\nRCPT TO:<{recipient}>"
         reply = await self._ask(command.encode())
         if reply.positive:
             self._begun, self._accepted = True, 0
+        elif self._ahead and reply.code != CLOSING:
+            await self._skip_answer()
         return reply
 
+    async def _skip_answer(self) -> None:
+        """Read what was said to RCPT after MAIL had been refused, which cannot matter to the client."""
+        assert self._wire is not None
+        self._ahead = False
+        try:
+            reply = await self._wire.answer(self._peer.timeout_seconds)
+        except HopTrouble:
+            self._drop()
+        else:
+            self._begun = reply.positive  # strange, but then there is something that RSET must end
+
     async def _rcpt(self, recipient: str) -> Reply:
-        if self._accepted is None:
+        if self._accepted is None or self._wire is None:
             return BROKEN
-        if not recipient or not is_path(recipient):
-            return BAD_RECIPIENT
+        if objection := self._objection(recipient):
+            return objection
         if self._accepted == self._max_recipients:
             return TOO_MANY_RECIPIENTS
-        if not recipient.isascii() and "SMTPUTF8" not in self._offered:
-            return NO_SMTPUTF8
-        reply = await self._ask(f"RCPT TO:<{recipient}>".encode())
+        if self._ahead:
+            self._ahead = False
+            reply = _fitting(await self._wire.answer(self._peer.timeout_seconds), b"RCPT")
+        else:
+            reply = await self._ask(f"RCPT TO:<{recipient}>".encode())
         self._accepted += reply.positive
         return reply
 
-    async def _data(self, parts: Iterable[bytes]) -> Reply:
+    def _objection(self, recipient: str) -> Reply | None:
+        """Why this server need not be asked about a recipient."""
+        if not recipient or not is_path(recipient):
+            return BAD_RECIPIENT
+        return None if recipient.isascii() or "SMTPUTF8" in self._offered else NO_SMTPUTF8
+
+    async def _data(self, parts: Iterable[Part]) -> Reply:
         accepted, self._accepted = self._accepted, None
         if accepted is None or self._wire is None:
             return BROKEN
@@ -171,7 +210,7 @@ class SmtpConnection:
             self._drop()
             return BARE_LINE_ENDING
 
-    async def _send_message(self, wire: Wire, parts: Iterable[bytes]) -> Reply:
+    async def _send_message(self, wire: Wire, parts: Iterable[Part]) -> Reply:
         """The message and the answer to it."""
         complete = await self._send_blocks(wire, parts)
         # An LMTP server gives one answer for each accepted recipient (RFC 2033 section 4.2): that is one.
@@ -184,7 +223,7 @@ class SmtpConnection:
         self._begun = False  # RFC 5321 section 4.1.1.4: the end of data ends the transaction
         return reply
 
-    async def _send_blocks(self, wire: Wire, parts: Iterable[bytes]) -> bool:
+    async def _send_blocks(self, wire: Wire, parts: Iterable[Part]) -> bool:
         """Whether all of the message was handed over; False when the server has answered before that."""
         for block in stuffed(parts):
             await asyncio.sleep(0)  # let others work, and an early answer come in
@@ -201,21 +240,19 @@ class SmtpConnection:
         return reply
 
     async def _ask(self, command: bytes, *, intermediate: bool = False) -> Reply:
-        """One command and its answer, which is 3xx exactly where a positive one is expected to be."""
+        """One command and its answer; of two commands, the answer to the first."""
         if self._wire is None:
             raise HopLost("not connected")
         reply = await self._wire.command(command, self._peer.timeout_seconds)
-        fits = reply.intermediate if intermediate else reply.code in DONE
-        if (reply.code < 400 and not fits) or reply.code in ABOUT_US:
-            raise HopNonsense(f"answers {command[:4].decode()} with {reply.one_line}")
-        return reply
+        return _fitting(reply, command, intermediate=intermediate)
 
     async def _safely(self, exchange: Awaitable[Reply]) -> Reply:
         """The answer for the client: trouble becomes a reply of ours, and trouble of any kind ends the connection."""
         try:
             reply = await exchange
         except HopTrouble as trouble:
-            LOG.warning("%s: %s", self._peer.url, trouble)
+            if not isinstance(trouble, HopUnreachable) or isinstance(trouble, HopRefuses):  # else: the watch tells it
+                LOG.warning("%s: %s", self._peer.url, str(trouble))  # itself it would hold the message, by its trace
             self._drop()
             return UNREACHABLE if isinstance(trouble, HopUnreachable) else BROKEN
         except BaseException:  # cancelled, or the caller's parts failed: an answer may still be under way
@@ -230,7 +267,15 @@ class SmtpConnection:
         """Hang up without a word."""
         if self._wire is not None:
             self._wire.drop()
-        self._wire, self._begun, self._accepted = None, False, None
+        self._wire, self._begun, self._accepted, self._ahead = None, False, None, False
+
+
+def _fitting(reply: Reply, command: bytes, *, intermediate: bool = False) -> Reply:
+    """The answer to a command, if it can be one: 3xx exactly where a positive one is expected to be."""
+    fits = reply.intermediate if intermediate else reply.code in DONE
+    if (reply.code < 400 and not fits) or reply.code in ABOUT_US:
+        raise HopNonsense(f"answers {command[:4].decode()} with {reply.one_line}")
+    return reply
 
 
 def _parameters(options: MailOptions, offered: Extensions) -> Iterator[str]:

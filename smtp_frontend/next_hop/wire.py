@@ -41,6 +41,10 @@ class HopUnreachable(HopTrouble):
     """There is no connection that SMTP can be spoken on."""
 
 
+class HopRefuses(HopUnreachable):
+    """The server is there and will not talk to us."""
+
+
 class HopLost(HopTrouble):
     """This connection is of no more use: the server has hung up, or is no longer in step with us."""
 

@@ -15,9 +15,10 @@ No wait is without an end: what does not come within `expectations.PATIENCE_SECO
 import asyncio
 import socket
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from reputation.assemble import policy_of
 from reputation.config import Settings
@@ -28,6 +29,9 @@ from reputation.front_end_settings import SmtpSettings
 from reputation.keys import Metric, parse_entity
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Verdict
+from smtp_frontend.auth.contract import Verifier
+from smtp_frontend.certificates import Certificates
+from smtp_frontend.listeners import Kind, Listener
 from smtp_frontend.next_hop import open_next_hop
 from smtp_frontend.next_hop.contract import NextHop
 from smtp_frontend.rehearsal import expectations
@@ -35,9 +39,8 @@ from smtp_frontend.rehearsal.client import Client
 from smtp_frontend.rehearsal.hand import HandClock, HandStore, InstantSleepers
 from smtp_frontend.rehearsal.log import Log, captured_log
 from smtp_frontend.rehearsal.lookups import FixedLookups
-from smtp_frontend.server import Server, tls_context
-from smtp_frontend.session import Surroundings
-from smtp_frontend.sleepers import Sleepers
+from smtp_frontend.server import Server
+from smtp_frontend.surroundings import surroundings
 
 HOSTNAME = "mx.example.net"
 
@@ -62,11 +65,18 @@ class FrontEnd:
     engine: WitnessEngine
     store: HandStore
     lookups: FixedLookups
-    port: int
+    ports: Mapping[Kind, int]
     log: Log
 
+    @property
+    def port(self) -> int:
+        """Where mail from anywhere is taken in."""
+        return self.ports[Kind.SMTP]
+
     @asynccontextmanager
-    async def client(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> AsyncIterator[Client]:
+    async def client(
+        self, source: str = "127.0.0.1", receive_buffer: int = 0, *, kind: Kind = Kind.SMTP
+    ) -> AsyncIterator[Client]:
         """A client that connects from a loopback address, for as long as the block runs."""
         connection = socket.socket()
         connection.setblocking(False)
@@ -75,7 +85,7 @@ class FrontEnd:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
             async with asyncio.timeout(expectations.PATIENCE_SECONDS):
-                await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
+                await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.ports[kind]))
         except BaseException:
             connection.close()
             raise
@@ -106,20 +116,42 @@ async def front_end(
     next_hop: str | NextHop = "maildir:/nonexistent",
     store: Store | None = None,
     instant: bool = False,
+    verifier: Verifier | None = None,
 ) -> AsyncIterator[FrontEnd]:
-    """The front end with `config` (TOML, or what was read from it) for as long as the block runs."""
+    """The front end with `config` (TOML, or what was read from it) for as long as the block runs.
+
+    It listens on free ports, one for each kind that the configuration has, and always for mail from anywhere.
+    """
     settings = Settings.model_validate(tomllib.loads(config)) if isinstance(config, str) else config
     hand_store, lookups = HandStore(store or MemoryStore()), FixedLookups()
     engine = await _engine(settings, hand_store, lookups)
-    server = Server(_surroundings(settings.smtp, engine, next_hop, hand_store if instant else None))
+    smtp = settings.smtp.model_copy(update={"hostname": HOSTNAME})
+    others: dict[str, Any] = {"sleepers": InstantSleepers(hand_store, engine.metrics)} if instant else {}
+    others["next_hop"] = next_hop if not isinstance(next_hop, str) else _opened(next_hop, smtp)
+    tls = Certificates(smtp.tls).context if smtp.tls else None
+    server = Server(surroundings(smtp, engine, tls=tls, verifier=verifier, **others))
+    listeners = _listeners(smtp)
     with captured_log() as log:
-        (address,) = await server.listen()
-        port = int(address.rpartition(":")[2])
+        await server.listen(listeners)
+        ports = {listener.kind: listener.socket.getsockname()[1] for listener in listeners}
         try:
-            yield FrontEnd(server=server, engine=engine, store=hand_store, lookups=lookups, port=port, log=log)
+            yield FrontEnd(server=server, engine=engine, store=hand_store, lookups=lookups, ports=ports, log=log)
         finally:
-            async with asyncio.timeout(settings.smtp.drain_seconds + expectations.PATIENCE_SECONDS):
+            async with asyncio.timeout(smtp.drain_seconds + expectations.PATIENCE_SECONDS):
                 await server.close()
+
+
+def _opened(url: str, smtp: SmtpSettings) -> NextHop:
+    return open_next_hop(url, hostname=HOSTNAME, timeout_seconds=smtp.next_hop_timeout_seconds, pause_seconds=0)
+
+
+def _listeners(smtp: SmtpSettings) -> list[Listener]:
+    wanted = {Kind.SMTP: True, Kind.SUBMISSION: smtp.listen_submission, Kind.SUBMISSIONS: smtp.listen_submissions}
+    return [
+        Listener(kind=kind, socket=socket.create_server(("127.0.0.1", 0), backlog=128), name=f"{kind} on a free port")
+        for kind, is_wanted in wanted.items()
+        if is_wanted
+    ]
 
 
 async def _engine(settings: Settings, store: HandStore, lookups: FixedLookups) -> WitnessEngine:
@@ -134,19 +166,3 @@ async def _engine(settings: Settings, store: HandStore, lookups: FixedLookups) -
     engine.registrar.lists.use(settings.list_, engine.spelling)
     await engine.registrar.lists.start()
     return engine
-
-
-def _surroundings(
-    smtp: SmtpSettings, engine: Engine, next_hop: str | NextHop, instant: HandStore | None
-) -> Surroundings:
-    if isinstance(next_hop, str):
-        next_hop = open_next_hop(next_hop, hostname=HOSTNAME, timeout_seconds=smtp.next_hop_timeout_seconds)
-    sleepers = Sleepers(max_sleepers=smtp.max_sleepers, metrics=engine.metrics)
-    return Surroundings(
-        engine=engine,
-        next_hop=next_hop,
-        settings=smtp.model_copy(update={"listen": ("127.0.0.1:0",)}),
-        hostname=HOSTNAME,
-        sleepers=sleepers if instant is None else InstantSleepers(instant, engine.metrics),
-        tls=tls_context(smtp),
-    )

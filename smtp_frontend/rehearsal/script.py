@@ -47,6 +47,7 @@ DIRECTIONS = {
     "release": "release user:alice: he lets go of somebody whom a rule holds",
     "store": "store down, store up: the counters cannot be asked, and can again",
     "client": "client 192.0.2.7, client 192.0.2.7 as alice: hang up, and connect as if from there (XCLIENT)",
+    "submit": "submit, submit as alice: hang up, connect where users send, and log in (everybody's password: secret)",
     "user": "user alice: the same as somebody who has logged in, from the address that was named last, if any was",
     "known": "known [192.0.2.7] asn=64500 country=DE spf=fail: what look-ups find from now on (of that client)",
     "outcome": "outcome spam: somebody reports the last message that was taken, as spam, ham, ...",
@@ -101,6 +102,11 @@ class Scene:
     def speaks_for_others(self) -> bool:
         """Whether clients are played that connect from elsewhere, or have logged in."""
         return any(step.kind == "!" and _once(step.text).split()[0] in {"client", "user"} for step in self.steps)
+
+    @property
+    def submits(self) -> bool:
+        """Whether clients are played that connect where users send."""
+        return any(step.kind == "!" and _once(step.text).split()[0] == "submit" for step in self.steps)
 
 
 def _once(direction: str) -> str:

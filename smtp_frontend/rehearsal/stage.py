@@ -4,6 +4,7 @@ Each line of each answer must be in the script, nothing may be left unread at th
 traceback.
 """
 
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,9 +19,11 @@ from reputation.events import Outcome, OutcomeKind
 from reputation.releases import released
 from reputation.verdict import Action
 from reputation.windows import MICROSECONDS
+from smtp_frontend.listeners import Kind
 from smtp_frontend.rehearsal.client import Client
 from smtp_frontend.rehearsal.expectations import Surprise, until
 from smtp_frontend.rehearsal.front_end import HOSTNAME, FrontEnd, front_end
+from smtp_frontend.rehearsal.logins import PASSWORD, OnePassword
 from smtp_frontend.rehearsal.next_hop import ScriptedHop
 from smtp_frontend.rehearsal.script import CLOSED, Scene, ScriptError, Step, matches
 
@@ -51,10 +54,22 @@ class Performance:
         """From where it comes."""
         self.transcript: list[str] = []
 
-    async def connect(self, source: str = "127.0.0.1") -> None:
+    async def connect(self, source: str = "127.0.0.1", *, kind: Kind = Kind.SMTP) -> None:
         self._source = source
         await self._exits.aclose()
-        self._client = await self._exits.enter_async_context(self.mx.client(source))
+        self._client = await self._exits.enter_async_context(self.mx.client(source, kind=kind))
+
+    async def _submit(self, user: str = "") -> None:
+        """Connect where users send, and log in there."""
+        await self.connect(kind=Kind.SUBMISSIONS)
+        if not user:
+            return
+        await self._hear(f"220 {HOSTNAME} ESMTP reputon")
+        await self._client.say("EHLO client.example.com")
+        while (await self._client.line()).startswith("250-"):
+            pass
+        secret = b64encode(f"\0{user}\0{PASSWORD}".encode()).decode("ascii")
+        await self._say(f"AUTH PLAIN {secret}", "235 2.7.0 *")
 
     async def play(self, step: Step) -> None:
         """Raises `Surprise` with what came instead, `ScriptError` for a direction that makes no sense."""
@@ -118,6 +133,8 @@ class Performance:
             case "connect", () | ("from", _):
                 self._address = ""
                 await self.connect(*words[1:])
+            case "submit", () | ("as", _):
+                await self._submit(*words[1:])
             case "client" | "user", _:
                 await self._speak_for(word, *words)
             case "hello" | "deliver" | "visit" | "others" | "tls" | "hang", _:
@@ -227,12 +244,12 @@ async def perform(
 ) -> tuple[str, ...]:
     """Play one scene; what was said. Raises `DialogFailure`, `ScriptError` (they name the line) and `ConfigError`."""
     settings = settings_in(dict(scene.tables), Path(name)) if settings is None else settings
-    if scene.speaks_for_others:
-        smtp = settings.smtp.model_copy(update={"xclient_from": (*settings.smtp.xclient_from, LOOPBACK)})
-        settings = settings.model_copy(update={"smtp": smtp})
+    settings = settings.model_copy(update={"smtp": settings.smtp.model_copy(update=_played(scene, settings))})
     async with AsyncExitStack() as exits:
         hop = await exits.enter_async_context(ScriptedHop(**_hop_settings(scene)))
-        mx = await exits.enter_async_context(front_end(settings, next_hop=hop.url, store=store, instant=True))
+        mx = await exits.enter_async_context(
+            front_end(settings, next_hop=hop.url, store=store, instant=True, verifier=OnePassword())
+        )
         connections = await exits.enter_async_context(AsyncExitStack())
         performance = Performance(mx, hop, connections)
         await performance.connect()
@@ -246,6 +263,16 @@ async def perform(
         except (ScriptError, ValueError, ReputonError) as error:
             raise ScriptError(f"{name}:{step.line}: {step}: {error}") from None
     return tuple(performance.transcript)
+
+
+def _played(scene: Scene, settings: Settings) -> dict[str, Any]:
+    """What a scene needs of the front end besides."""
+    changed: dict[str, Any] = {}
+    if scene.speaks_for_others:
+        changed["xclient_from"] = (*settings.smtp.xclient_from, LOOPBACK)
+    if scene.submits:  # without TLS, which would only be in the way here
+        changed["listen_submissions"] = ("127.0.0.1:0",)
+    return changed
 
 
 def _no_such(*words: str) -> NoReturn:

@@ -13,13 +13,13 @@ import pytest
 
 from reputation.bookkeeping import TRACKED_WINDOWS
 from reputation.charges import Answer, Charge
-from reputation.conditions import Moment
 from reputation.contracts import Board
 from reputation.engine import Engine
 from reputation.keys import Dimension, Entity, Key, Metric, entities_of
 from reputation.policy import Policy
 from reputation.store import functions
 from reputation.store.redis_store import RedisStore
+from reputation.vocabulary import Moment
 from reputation.windows import MICROSECONDS
 from tests.builders import mail
 from tests.cluster.conftest import OpenStore

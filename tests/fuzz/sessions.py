@@ -13,6 +13,7 @@ The invariant, for any octets in any packets:
 
 import asyncio
 import re
+import tomllib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ from typing import Self
 
 from hypothesis import strategies as st
 
+from reputation.config import Settings
+from smtp_frontend.listeners import Kind
 from smtp_frontend.rehearsal.client import LEGAL_LINE
 from smtp_frontend.rehearsal.expectations import PATIENCE_SECONDS
 from smtp_frontend.rehearsal.front_end import FrontEnd, front_end
+from smtp_frontend.rehearsal.logins import OnePassword
 from smtp_frontend.rehearsal.next_hop import Message, ScriptedHop
 
 CONFIG = """
@@ -82,6 +86,11 @@ WORDS = [
     b"XCLIENT LOGIN=+0D+0AX",
     b"BDAT 5 LAST",
     b"AUTH PLAIN =",
+    b"AUTH PLAIN AGFsaWNlAHNlY3JldA==",
+    b"AUTH LOGIN",
+    b"YWxpY2U=",
+    b"c2VjcmV0",
+    b"*",
     b"Subject: hello",
     b"Subject: =?utf-8?b?a?=",
     b"Received: from x by y",
@@ -131,10 +140,10 @@ class Outcome:
     messages: tuple[Message, ...]
 
 
-async def outcome(mx: FrontEnd, hop: ScriptedHop, parts: Sequence[bytes]) -> Outcome:
+async def outcome(mx: FrontEnd, hop: ScriptedHop, parts: Sequence[bytes], kind: Kind = Kind.SMTP) -> Outcome:
     """Send the packets, half-close, and read until the server closes, too."""
     mx.store.advance(10 * 86_400)  # every session finds empty windows
-    async with mx.client() as client:
+    async with mx.client(kind=kind) as client:
         writing = asyncio.create_task(_write(client.writer, parts))
         async with asyncio.timeout(PATIENCE_SECONDS):
             replies = await client.reader.read(-1)
@@ -194,7 +203,8 @@ def _line_pattern(text: bytes) -> bytes:
 class House:
     """A front end and its next hop for many sessions, and the loop that they live in."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind = Kind.SMTP) -> None:
+        self._kind = kind
         self._runner = asyncio.Runner()
         self._exits = AsyncExitStack()
 
@@ -208,14 +218,18 @@ class House:
 
     async def _open(self) -> None:
         self.hop = await self._exits.enter_async_context(ScriptedHop())
-        front = front_end(CONFIG, next_hop=self.hop.url, instant=True)
+        settings = Settings.model_validate(tomllib.loads(CONFIG))
+        if self._kind is Kind.SUBMISSIONS:  # without TLS, as if it were encrypted
+            smtp = settings.smtp.model_copy(update={"listen_submissions": ("127.0.0.1:0",)})
+            settings = settings.model_copy(update={"smtp": smtp})
+        front = front_end(settings, next_hop=self.hop.url, instant=True, verifier=OnePassword())
         self.mx: FrontEnd = await self._exits.enter_async_context(front)
 
     def hold(self, octets: bytes, at: list[int]) -> None:
         """Play the octets in one packet and in several; raises AssertionError where the invariant does not hold."""
         self.mx.log.records.clear()
-        whole = self._runner.run(outcome(self.mx, self.hop, [octets] if octets else []))
-        cut = self._runner.run(outcome(self.mx, self.hop, packets(octets, at)))
+        whole = self._runner.run(outcome(self.mx, self.hop, [octets] if octets else [], self._kind))
+        cut = self._runner.run(outcome(self.mx, self.hop, packets(octets, at), self._kind))
         assert faults(octets, whole, self.mx) == []
         assert faults(octets, cut, self.mx) == []
         assert _comparable(cut) == _comparable(whole)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import example, given, settings
 
+from smtp_frontend.listeners import Kind
 from smtp_frontend.rehearsal.next_hop import Message
 from tests.fuzz.sessions import GOOD, House, Outcome, cuts, faults, octets_of_a_session
 
@@ -21,6 +22,12 @@ def house() -> Iterator[House]:
         yield house
 
 
+@pytest.fixture(scope="module")
+def submissions() -> Iterator[House]:
+    with House(Kind.SUBMISSIONS) as house:
+        yield house
+
+
 @given(octets=octets_of_a_session, at=cuts)
 @example(octets=GOOD + b"hello\r\n.\r\n", at=[1, 2, 3])
 @example(octets=GOOD + b"hello\n.\nMAIL FROM:<smuggled@example.com>\r\n.\r\n", at=[])
@@ -30,6 +37,19 @@ def house() -> Iterator[House]:
 @settings(max_examples=EXAMPLES, deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI")))
 def test_the_invariant_holds(house: House, octets: bytes, at: list[int]) -> None:
     house.hold(octets, at)
+
+
+LOGGED_IN = GOOD.replace(b"MAIL", b"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\nMAIL", 1)
+
+
+@given(octets=octets_of_a_session.map(lambda octets: octets.replace(GOOD, LOGGED_IN, 1)), at=cuts)
+@example(octets=LOGGED_IN + b"hello\r\n.\r\n", at=[1, 2, 3])
+@example(octets=b"EHLO x\r\nAUTH LOGIN\r\nYWxpY2U=\r\n" + b"A" * 5_000 + b"\r\nNOOP\r\n", at=[40])
+@example(octets=b"EHLO x\r\nAUTH LOGIN\r\nQUIT\r\n", at=[])
+@example(octets=b"EHLO x\r\nAUTH PLAIN\r\nAGFsaWNlAHNlY3JldA==\n", at=[])
+@settings(max_examples=EXAMPLES, deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI")))
+def test_the_invariant_holds_where_users_send(submissions: House, octets: bytes, at: list[int]) -> None:
+    submissions.hold(octets, at)
 
 
 # The judge can see what it is to see

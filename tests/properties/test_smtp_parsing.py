@@ -1,6 +1,9 @@
 """The front end's pure modules on any octets: no exception but the one that is promised, and packets do not matter."""
 
+import asyncio
 import re
+from mmap import mmap
+from typing import cast
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -9,8 +12,10 @@ from reputation.keys import entities_of
 from reputation.spelling import Spelling
 from smtp_frontend import headers
 from smtp_frontend.commands import CommandError, parse_helo, parse_mail, parse_rcpt, split
-from smtp_frontend.inbox import MAX_LINE_LENGTH, BadLine, Inbox
+from smtp_frontend.inbox import MAX_LINE_LENGTH, BadLine, Inbox, Message
 from smtp_frontend.next_hop.content import is_path, stuffed
+from smtp_frontend.spool import Spool
+from smtp_frontend.wire import Wire
 from tests.builders import data
 from tests.fuzz.sessions import cuts, octets_of_a_session, packets
 
@@ -124,3 +129,66 @@ def test_a_message_survives_the_way_through(lines: list[bytes]) -> None:
         assert message is not None
         assert message.content == content
         assert len(inbox) == 0
+
+
+# Messages, as who has the whole text and all the time would read them
+
+
+text = st.lists(
+    st.sampled_from([b".", b"..", b"\r\n", b"\r\n.", b"\r\n\0", b"\r\n.\r\n", b"\r", b"\n", b"\0", b"a", b"x" * 50])
+    | st.binary(max_size=4),
+    max_size=30,
+).map(b"".join)
+small_cuts = st.lists(st.integers(min_value=0, max_value=300), max_size=20)
+
+
+def reference(octets: bytes, max_bytes: int) -> tuple[Message, bytes]:
+    """The message, and what follows it."""
+    body, _, behind = (b"\r\n" + octets).partition(b"\r\n.\r\n")
+    lines = body.split(b"\r\n")[1:]
+    size = len(b"".join(line + b"\r\n" for line in lines))
+    if size > max_bytes:
+        return Message(content=b"", size=size, too_big=True), behind
+    return Message(
+        content=b"".join(line.removeprefix(b".") + b"\r\n" for line in lines),
+        size=size,
+        bare_newlines=any(octet in line for line in lines for octet in (b"\r", b"\n")),
+        hidden_end=any(line != b"." == line.replace(b"\0", b"") for line in lines),
+    ), behind
+
+
+class Packets(asyncio.StreamReader):
+    """Gives what it is asked for in the packets it came in."""
+
+    def __init__(self, parts: list[bytes]) -> None:
+        super().__init__()
+        self.parts = list(parts)
+
+    async def read(self, n: int = -1) -> bytes:
+        return self.parts.pop(0) if self.parts else b""
+
+
+@given(
+    octets=text,
+    at=small_cuts,
+    max_bytes=st.integers(min_value=1, max_value=400),
+    above_bytes=st.integers(min_value=0, max_value=400),
+    block_bytes=st.integers(min_value=0, max_value=100),
+)
+@example(octets=b"\r\n" * 9, at=[*range(300)], max_bytes=400, above_bytes=0, block_bytes=0)
+async def test_a_message_is_what_it_would_be_if_it_had_come_at_once(
+    octets: bytes, at: list[int], max_bytes: int, above_bytes: int, block_bytes: int
+) -> None:
+    octets += b"\r\n.\r\nQUIT\r\n"
+    expected, behind = reference(octets, max_bytes)
+    spool = Spool(above_bytes=above_bytes, block_bytes=block_bytes)
+    reader = Packets(packets(octets, at))
+    wire = Wire(reader, cast("asyncio.StreamWriter", None), 1.0, spool=spool)
+    message = await wire.message(max_bytes, 10.0)
+    whole = bytes(message.content)
+    assert isinstance(message.content, mmap) == (len(whole) > above_bytes)
+    assert (whole, message.size, message.too_big) == (expected.content, expected.size, expected.too_big)
+    assert (message.bare_newlines, message.hidden_end) == (expected.bare_newlines, expected.hidden_end)
+    message.close()
+    # What was pipelined behind it is still there, to the last octet.
+    assert bytes(wire._inbox._buffer) + b"".join(reader.parts) == behind

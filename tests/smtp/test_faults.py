@@ -15,7 +15,7 @@ import pytest
 
 from reputation.keys import Metric
 from smtp_frontend.next_hop import NextHop, open_next_hop
-from smtp_frontend.next_hop.contract import NO_OPTIONS, Connection, MailOptions
+from smtp_frontend.next_hop.contract import NO_OPTIONS, Connection, MailOptions, Part
 from smtp_frontend.rehearsal.client import Client
 from smtp_frontend.rehearsal.expectations import until
 from smtp_frontend.rehearsal.front_end import HOSTNAME, FrontEnd, front_end
@@ -585,10 +585,13 @@ class BrokenConnection:
     async def mail(self, sender: str, options: MailOptions = NO_OPTIONS) -> Reply:
         return Reply(250, "OK")
 
+    async def begin(self, sender: str, options: MailOptions, recipient: str) -> tuple[Reply, Reply]:
+        return await self.mail(sender, options), await self.rcpt(recipient)
+
     async def rcpt(self, recipient: str) -> Reply:
         return Reply(250, "OK")
 
-    async def data(self, parts: Iterable[bytes]) -> Reply:
+    async def data(self, parts: Iterable[Part]) -> Reply:
         raise RuntimeError(SECRET)
 
     async def reset(self) -> None:

@@ -14,8 +14,8 @@ from smtp_frontend.rehearsal.next_hop import ScriptedHop
 from smtp_frontend.rehearsal.script import parse
 from smtp_frontend.rehearsal.stage import perform
 from tests.servers import wait_until
-from tests.smtp.test_processes import Program, config_of, running, send
-from tests.smtp.test_processes import front_end as front_end_process
+from tests.smtp.programs import Program, config_of, running, send
+from tests.smtp.programs import front_end as front_end_process
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "deploy" / "policies" / "no_boss_at_night.smtp"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import RedisServer, free_port, wait_until
-from tests.smtp.test_processes import Flow, Program, child_of, config_of, front_end, running, send, serve
+from tests.smtp.programs import Flow, Program, child_of, config_of, front_end, running, send, serve
 
 PARTNERS = """
 [[rule]]

@@ -50,6 +50,13 @@ async def test_a_store_is_opened_by_its_url_and_not_asked_before_it_is_needed(ur
     await store.close()
 
 
+def test_a_mistake_in_a_filter_is_named(tmp_path: Path) -> None:
+    file = configured(tmp_path, '[[filter]]\nurl = "clamd://127.0.0.1:3310"\n' * 2)
+    with pytest.raises(ConfigError) as caught:
+        settings_of(file)
+    assert str(caught.value).startswith(f"{file}: filter url: ")
+
+
 # Lists
 
 

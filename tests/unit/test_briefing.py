@@ -11,10 +11,9 @@ from reputation.bookkeeping import MEMORY, SEEN, SITE
 from reputation.briefing import BASE_SECONDS, Briefing
 from reputation.charges import Answer, Charge
 from reputation.clock import ManualClock
-from reputation.conditions import Moment
 from reputation.errors import ConfigError
 from reputation.events import Event, Stage
-from reputation.facts import NOTHING_KNOWN, LookedUp, Lookup
+from reputation.facts import NOTHING_KNOWN, LookedUp, Lookup, Signature
 from reputation.inquiry import UNKNOWN_BASE, Inquiry
 from reputation.keys import EVIDENCE, Dimension, Entity, Key, Metric, entities_of
 from reputation.metrics import Metrics
@@ -25,11 +24,13 @@ from reputation.rules import Mode, Rule
 from reputation.score import EvidenceKind
 from reputation.spelling import Spelling
 from reputation.verdict import Action, Reason, Verdict
-from tests.builders import connect, evidence, mail, rcpt, rule
+from reputation.vocabulary import Moment
+from tests.builders import connect, data, evidence, mail, rcpt, rule
 from tests.clocked_store import MIDNIGHT, ClockedStore
 from tests.known_lookups import NETWORK, KnownLookups
 
 PATIENCE_SECONDS = 5.0
+MESSAGE = data("bob@example.net")
 REJECTED = Verdict(action=Action.REJECT, reason=Reason.MATCHED, rule="python")
 BAD_REPUTATION = "reputation.ip.score > 0.9 && reputation.ip.confidence > 0.8"
 
@@ -112,6 +113,25 @@ async def test_what_rules_name_is_looked_up_and_the_store_is_left_alone(policy: 
     await desk.moment(policy)
     assert [asked for _, asked in desk.lookups.asked] == ([wanted] if wanted else [])
     assert desk.store.asked == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [
+        (policy_of(about('dmarc == "fail"', event=MESSAGE)), {Lookup.DMARC}),
+        (policy_of(about('dkim == "pass" && malware == ""', event=MESSAGE)), {Lookup.DKIM, Lookup.FILTER}),
+        (policy_of(about('arc_domain == "lists.example"', event=MESSAGE)), {Lookup.ARC}),
+        (policy_of(rule("signers", MESSAGE, key=(Dimension.DKIM_DOMAIN,))), {Lookup.DKIM}),
+        (Policy(always={Stage.DATA: frozenset({Lookup.FILTER})}, tracked=frozenset()), {Lookup.FILTER}),
+    ],
+)
+async def test_what_is_about_a_message_is_looked_up_at_its_stage(policy: Policy, wanted: set[Lookup]) -> None:
+    desk = Desk(LookedUp(signatures=(Signature(result="pass", domain="mx.example.org"),)))
+    await desk.moment(policy)
+    assert desk.lookups.asked == []
+    moment = await desk.moment(policy, MESSAGE)
+    assert [asked for _, asked in desk.lookups.asked] == [wanted]
+    assert moment.entities[Dimension.DKIM_DOMAIN] == Entity("dkim_domain", "example.org")
 
 
 async def test_what_rules_ask_the_store_is_asked_at_once_and_nothing_is_looked_up() -> None:

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from reputation.classes import MailClass, class_of
-from reputation.conditions import Moment
 from reputation.events import NULL_SENDER, Data
 from reputation.keys import Dimension, entities_of
 from reputation.policy import Policy
 from reputation.spelling import Spelling
+from reputation.vocabulary import Moment
 from tests.builders import data, mail, rcpt, rule
 
 PERSON = "alice@example.com"

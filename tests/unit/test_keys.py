@@ -10,7 +10,7 @@ from redis.crc import key_slot
 
 from reputation.errors import EntityError
 from reputation.events import NULL_SENDER, ClientAddress, Event
-from reputation.facts import LookedUp, Network
+from reputation.facts import LookedUp, Network, Signature
 from reputation.keys import Dimension, Entity, Key, Metric, composite, entities_of, parse_entity
 from reputation.spelling import (
     MAX_ID_LENGTH,
@@ -122,6 +122,25 @@ def test_a_sender_s_domain_is_vouched_for_by_spf_alone(spf: str, known: bool) ->
     assert "spf_domain" not in looked_up(mail(NULL_SENDER), FOUND)
 
 
+@pytest.mark.parametrize(
+    ("signatures", "id"),
+    [
+        ([], None),
+        ([("pass", "mail.example.net")], "example.net"),
+        ([("fail", "example.com"), ("pass", "example.net")], "example.net"),
+        ([("pass", "example.net"), ("pass", "other.example")], "example.net"),
+        ([("pass", "example.net"), ("pass", "mail.example.com")], "example.com"),
+        ([("temperror", "example.com"), ("permerror", "")], None),
+    ],
+)
+def test_who_has_signed_is_the_author_s_domain_or_the_first(signatures: list[tuple[str, str]], id: str | None) -> None:
+    found = LookedUp(signatures=tuple(Signature(result=result, domain=domain) for result, domain in signatures))
+    event = replace(data("bob@example.net"), author="alice@news.example.com")
+    assert looked_up(event, found).get("dkim_domain") == id
+    nobody = looked_up(replace(event, author=""), found).get("dkim_domain")
+    assert (nobody is None) == (id is None)
+
+
 def test_what_was_not_found_is_no_entity() -> None:
     assert looked_up(mail(), LookedUp()) == looked_up(mail(), replace(FOUND, network=Network(), rdns="", spf="fail"))
     assert not {"asn", "country", "rdns_domain", "spf_domain"} & looked_up(mail(), LookedUp()).keys()
@@ -135,6 +154,7 @@ def test_what_was_not_found_is_no_entity() -> None:
         ("country:de", "country:DE"),
         ("rdns_domain:MX7.mail.example.co.uk", "rdns_domain:example.co.uk"),
         ("spf_domain:mail.example.com.", "spf_domain:example.com"),
+        ("dkim_domain:mail.Example.com.", "dkim_domain:example.com"),
         ("author:Alice+x@Example.COM", "author:alice@example.com"),
         ("author_domain:mail.example.com", "author_domain:example.com"),
     ],

@@ -7,7 +7,6 @@ import pytest
 
 from reputation.bookkeeping import EVIDENCE_OF, LEARNED, SEEING, SEEN, TRACKED
 from reputation.charges import Answer, Charge, Charging, Kind, Over
-from reputation.conditions import Moment
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
 from reputation.facts import Lookup
@@ -20,6 +19,7 @@ from reputation.spelling import Spelling
 from reputation.stages import KNOWN_AT
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason, Verdict
+from reputation.vocabulary import Moment
 from reputation.windows import MICROSECONDS, Limit, Window
 from tests.builders import EVENTS, connect, data, mail, rcpt, rule, us
 

@@ -13,7 +13,6 @@ import pytest
 
 from reputation.assemble import open_engine, policy_of, settings_of
 from reputation.clock import ManualClock
-from reputation.conditions import FACTS, Moment
 from reputation.config import PythonSettings, Settings
 from reputation.contracts import Lookups
 from reputation.engine import Engine
@@ -41,6 +40,7 @@ from reputation.rules import Mode
 from reputation.spelling import Spelling
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Action, Reason, Verdict
+from reputation.vocabulary import FACTS, Moment
 from tests.builders import EVENTS, connect, data, mail, rcpt, rule, session
 
 HEADER = """

@@ -13,7 +13,7 @@ from reputation.engine import Engine
 from reputation.entries import Override
 from reputation.errors import ConfigError
 from reputation.events import Data, Rcpt, Stage
-from reputation.facts import LookedUp
+from reputation.facts import Filtered, LookedUp, Signature
 from reputation.keys import Dimension, Entity
 from reputation.policy import Policy
 from reputation.releases import released
@@ -22,7 +22,7 @@ from reputation.store.memory import MemoryStore
 from reputation.verdict import Action
 from reputation.windows import Limit
 from smtp_frontend import dsn, headers
-from tests.builders import mail, rule, session
+from tests.builders import data, mail, rule, session
 from tests.clocked_store import MIDNIGHT, ClockedStore
 from tests.known_lookups import KnownLookups
 
@@ -195,3 +195,27 @@ async def test_who_is_refused_because_a_look_up_had_no_answer_comes_back_and_is_
     verdict = await engine.judge(mail())
     assert (verdict.action, verdict.rule) == (action, "forged")
     assert bool(engine.registrar.register.entries) == is_held
+
+
+@pytest.mark.parametrize(
+    ("when", "found"),
+    [
+        ('dmarc != "pass"', LookedUp(dmarc="temperror")),
+        ('dmarc_policy != "none"', LookedUp(dmarc="temperror")),
+        ('dkim != "pass"', LookedUp(dkim="temperror")),
+        ('!("example.org" in dkim_domains)', LookedUp(dkim="pass", signatures=(Signature(result="temperror"),))),
+        ('arc != "pass"', LookedUp(arc="temperror")),
+        ('filter_verdict != "ham"', LookedUp(filtered=Filtered(verdict="temperror"))),
+    ],
+)
+async def test_a_message_is_never_refused_for_good_for_want_of_an_answer(when: str, found: LookedUp) -> None:
+    event = data("bob@example.net")
+    engine = Engine(
+        policy=Policy(rules=(Rule(name="forged", stage=Stage.DATA, action=Action.REJECT, when=when),)),
+        store=MemoryStore(),
+        lookups=(lookups := KnownLookups(found)),
+    )
+    assert (await engine.judge(event)).action is Action.TEMPFAIL
+    lookups.found = LookedUp(dmarc="fail", dkim="fail", arc="fail", filtered=Filtered(verdict="spam"))
+    verdict = await engine.judge(event)
+    assert (verdict.action, verdict.looked_up.dmarc) == (Action.REJECT, "fail")

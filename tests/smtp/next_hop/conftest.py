@@ -18,11 +18,11 @@ HASTY_SECONDS = 0.2
 
 
 def open_patiently(url: str) -> NextHop:
-    return open_next_hop(url, hostname=HOSTNAME, timeout_seconds=PATIENT_SECONDS)
+    return open_next_hop(url, hostname=HOSTNAME, timeout_seconds=PATIENT_SECONDS, pause_seconds=0)
 
 
 def open_hastily(url: str) -> NextHop:
-    return open_next_hop(url, hostname=HOSTNAME, timeout_seconds=HASTY_SECONDS)
+    return open_next_hop(url, hostname=HOSTNAME, timeout_seconds=HASTY_SECONDS, pause_seconds=0)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,12 @@ def read_message(content: bytes) -> Message:
     )
 
 
-@pytest.fixture(params=["smtp-tcp", "smtp-unix", "lmtp-tcp", "lmtp-unix", "maildir"])
+EXTENSIONS = ("SIZE 10000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+
+
+@pytest.fixture(
+    params=["smtp-tcp", "smtp-unix", "smtp-pipelining", "lmtp-tcp", "lmtp-pipelining", "lmtp-unix", "maildir"]
+)
 async def peer(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Peer]:
     """Each kind of next hop, ready to take mail."""
     if request.param == "maildir":
@@ -61,5 +66,6 @@ async def peer(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     scheme, transport = request.param.split("-")
     with tempfile.TemporaryDirectory(prefix="hop") as directory:  # tmp_path may be too long for a socket
         path = Path(directory) / "s" if transport == "unix" else None
-        async with ScriptedHop(lmtp=scheme == "lmtp", socket_path=path) as hop:
+        extensions = [*EXTENSIONS, *["PIPELINING"] * (transport == "pipelining")]
+        async with ScriptedHop(lmtp=scheme == "lmtp", socket_path=path, extensions=extensions) as hop:
             yield Peer(open_patiently(hop.url), lambda: hop.messages)

@@ -1,10 +1,22 @@
 """`smtp_frontend.next_hop.content`: whatever the cut, the message arrives as it was and ends once."""
 
+import tracemalloc
+from collections.abc import Callable, Iterator
+from mmap import mmap
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_frontend.next_hop.content import MAX_PATH_OCTETS, BareLineEnding, is_path, stuffed, whole_lines
+from smtp_frontend.next_hop import Part
+from smtp_frontend.next_hop.content import (
+    BLOCK_OCTETS,
+    MAX_PATH_OCTETS,
+    BareLineEnding,
+    is_path,
+    stuffed,
+    whole_lines,
+)
 from smtp_frontend.rehearsal.next_hop import unstuffed
 
 LINES = st.lists(
@@ -54,6 +66,29 @@ def test_blocks_hold_whole_line_ends(content: bytes, sizes: list[int], block_oct
     assert b"".join(blocks) == with_last_crlf(content)
     assert not any(block.endswith(b"\r") or block.startswith(b"\n") for block in blocks)
     assert all(0 < len(block) <= 2 * block_octets + 1 for block in blocks)
+
+
+@given(CLEAN, st.lists(st.integers(0, 5)), st.integers(1, 9))
+def test_a_view_is_as_good_as_octets(content: bytes, sizes: list[int], block_octets: int) -> None:
+    octets = cut(content, sizes)
+    views = [memoryview(part) for part in octets]
+    assert list(stuffed(views, block_octets)) == list(stuffed(octets, block_octets))
+
+
+@pytest.mark.parametrize("handled", [stuffed, whole_lines])
+def test_a_file_in_memory_is_copied_block_by_block(handled: Callable[[list[Part]], Iterator[bytes]]) -> None:
+    line = b"." + b"x" * 61 + b"\r\n"
+    with mmap(-1, 2**24) as file:
+        file.write(line * (2**24 // len(line)))
+        tracemalloc.start()
+        try:
+            with memoryview(file) as whole, whole[10 * len(line) :] as rest:
+                octets = sum(map(len, handled([b"Subject: hello\r\n", rest])))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert octets >= 2**24 - 10 * len(line)
+    assert peak < 10 * BLOCK_OCTETS
 
 
 def test_a_large_part_is_cut() -> None:

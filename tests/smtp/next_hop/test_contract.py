@@ -1,10 +1,11 @@
 """The contract of `smtp_frontend.next_hop.contract`, held by every kind of next hop."""
 
 from collections.abc import Iterator
+from mmap import mmap
 
 import pytest
 
-from smtp_frontend.next_hop import Connection, MailOptions
+from smtp_frontend.next_hop import NO_OPTIONS, Connection, MailOptions
 from smtp_frontend.reply import Reply
 from tests.smtp.next_hop.conftest import Peer
 
@@ -63,6 +64,18 @@ async def test_it_arrives_octet_for_octet(peer: Peer, parts: tuple[bytes, ...]) 
     assert [message.content for message in peer.messages()] == [content]
 
 
+async def test_a_file_in_memory_arrives_octet_for_octet(peer: Peer) -> None:
+    content = b"".join(b".%d\r\n" % number for number in range(50_000))
+    connection = peer.next_hop.connect()
+    await begin(connection, BOB)
+    with mmap(-1, len(content)) as file:
+        file.write(content)
+        with memoryview(file) as whole, whole[12:] as rest:
+            assert (await connection.data([content[:12], rest])).positive
+    await connection.close()
+    assert [message.content for message in peer.messages()] == [content]
+
+
 @pytest.mark.parametrize(
     "parts", [(b"a\n",), (b"a\r",), (b"a\r\r\n",), (b"a\r\n", b".\n"), (HELLO * 9_000, b"\n.\nRSET\r\n")]
 )
@@ -73,6 +86,30 @@ async def test_a_bare_line_ending_is_refused_and_nothing_arrives(peer: Peer, par
     assert (await deliver(connection, HELLO)).positive
     await connection.close()
     assert [message.content for message in peer.messages()] == [HELLO]
+
+
+async def test_a_transaction_may_begin_with_its_first_recipient(peer: Peer) -> None:
+    connection = peer.next_hop.connect()
+    for sender in (ALICE, ""):
+        answers = await connection.begin(sender, NO_OPTIONS, BOB)
+        assert [answer.code for answer in answers] == [250, 250]
+        assert (await connection.data([HELLO])).positive
+    await connection.close()
+    assert sorted(message.sender for message in peer.messages()) == ["", ALICE]
+    assert [message.recipients for message in peer.messages()] == [(BOB,), (BOB,)]
+
+
+async def test_of_a_transaction_that_begins_with_its_first_recipient_either_may_be_wrong(peer: Peer) -> None:
+    connection = peer.next_hop.connect()
+    refused = await connection.begin("a b@example.com", NO_OPTIONS, BOB)
+    assert [(answer.code, answer.enhanced) for answer in refused] == [(553, "5.1.7")] * 2
+    assert (await connection.data([HELLO])).code == 451
+    accepted, refused_recipient = await connection.begin(ALICE, NO_OPTIONS, "a b@example.com")
+    assert (accepted.positive, refused_recipient.enhanced) == (True, "5.1.3")
+    assert (await connection.rcpt(BOB)).positive
+    assert (await connection.data([HELLO])).positive
+    await connection.close()
+    assert [message.recipients for message in peer.messages()] == [(BOB,)]
 
 
 async def test_a_session_has_many_transactions(peer: Peer) -> None:

@@ -1,6 +1,8 @@
 """Delivery reports: who failed for good, whatever the report looks like."""
 
 import time
+import tracemalloc
+from mmap import mmap
 
 import pytest
 from hypothesis import example, given
@@ -236,6 +238,19 @@ PIECES += [b"Status: 5.1.1", b"Final-Recipient: rfc822; bob@example.org", b"\xff
 def test_no_report_is_too_strange_to_be_read(type: str, content: bytes) -> None:
     assert isinstance(failed_recipients(type, content), tuple)
     assert isinstance(failed_recipients(f"multipart/report; report-type=delivery-status; {type}", content), tuple)
+
+
+def test_a_large_report_is_read_out_of_its_file_and_not_copied() -> None:
+    octets = POSTFIX + b"x" * 2**24
+    with mmap(-1, len(octets)) as file:
+        file.write(octets)
+        tracemalloc.start()
+        try:
+            assert failed_recipients(TYPE, file) == failed_recipients(TYPE, POSTFIX) != ()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 10 * MAX_LOOKED_AT
 
 
 def test_what_we_have_refused_ourselves_is_passed_over() -> None:

@@ -3,19 +3,22 @@
 import re
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from mmap import mmap
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reputation.conditions import Condition, Moment
+from reputation.conditions import Condition
 from reputation.events import Data, Session, Stage
 from reputation.keys import Entity, Metric, entities_of
 from reputation.spelling import Spelling
 from reputation.verdict import Action, Finding, Reason, Verdict
+from reputation.vocabulary import Moment
 from reputation.windows import Limit, Reading, Window
 from smtp_frontend.headers import (
     MAX_FIELDS,
+    MAX_FIELDS_BYTES,
     MAX_HOPS,
     MAX_NAME_LENGTH,
     MAX_TEXT_LENGTH,
@@ -51,10 +54,41 @@ def test_a_message_is_fields_and_the_rest(content: bytes, fields: bytes, rest: b
     assert split(content).fields + split(content).rest == content
 
 
+@pytest.mark.parametrize(
+    ("size", "fields"),
+    [(MAX_FIELDS_BYTES, MAX_FIELDS_BYTES), (MAX_FIELDS_BYTES + 1, MAX_FIELDS_BYTES + 1), (2**22, MAX_FIELDS_BYTES + 1)],
+)
+@pytest.mark.parametrize("end", [b"", b"\r\nbody\r\n"])
+def test_of_a_header_that_is_too_large_is_read_what_shows_it(size: int, fields: int, end: bytes) -> None:
+    content = b"A: " + b"x" * (size - 5) + b"\r\n" + end
+    parts = split(content)
+    assert len(parts.fields) == fields
+    assert parts.fields + parts.rest == content
+
+
+def test_a_header_is_read_out_of_a_file_in_memory_and_the_body_stays_there() -> None:
+    content = b"Subject: hello\r\n\r\n" + b"body\r\n" * 10_000
+    with mmap(-1, len(content)) as file:
+        file.write(content)
+        parts = split(file)
+        assert (parts.fields, parts.rest) == (content[:16], content[16:])
+        assert isinstance(parts.rest, memoryview)
+        assert parts.rest.obj is file
+        parts.rest.release()
+
+
+def test_a_body_is_not_copied() -> None:
+    content = b"Subject: hello\r\n\r\nbody\r\n"
+    rest = split(content).rest
+    assert isinstance(rest, memoryview)
+    assert rest.obj is content
+
+
 @pytest.mark.parametrize("first", [b" x", b"\tx", b" ", b" X-Reputon: accept"])
 def test_a_first_line_that_would_continue_our_field_is_body(first: bytes) -> None:
     content = first + b"\r\nSubject: hello\r\n\r\nbody\r\n"
-    assert split(content) == Split(fields=b"", rest=b"\r\n" + content)
+    assert split(content) == Split(fields=b"\r\n", rest=content)
+    assert len(split(content).texts()) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 """Octets in, lines and messages out, however they are cut."""
 
+import time
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
 import pytest
 
 from smtp_frontend.inbox import MAX_LINE_LENGTH, BadLine, Inbox, Message
@@ -164,3 +168,111 @@ def test_a_message_that_is_too_big_may_end_in_the_first_octet_of_a_packet() -> N
         inbox.feed(part)
         message = inbox.message(100)
     assert message == Message(content=b"", size=202, too_big=True)
+
+
+def test_what_was_taken_stands_before_what_is_given_at_the_end() -> None:
+    inbox = Inbox()
+    inbox.begin_message()
+    inbox.feed(b"..one\r\n")
+    assert inbox.message(100) is None
+    assert (inbox.collected, inbox.take(), inbox.collected) == (4, b".one", 0)
+    inbox.feed(b"two\r\n..\r\n")
+    assert inbox.message(100) is None
+    assert inbox.take() == b"\r\ntwo\r\n."
+    inbox.feed(b".\r\nQUIT\r\n")
+    assert inbox.message(100) == Message(content=b"\r\n", size=16)
+    assert inbox.line() == b"QUIT"
+
+
+def test_what_is_given_up_takes_no_room_and_its_end_is_found() -> None:
+    inbox = Inbox()
+    inbox.begin_message()
+    for _ in range(10):
+        inbox.feed(b"x" * 1_000 + b"\r\n")
+        assert inbox.message(100_000) is None
+    assert len(inbox) == 10_020
+    inbox.give_up()
+    for _ in range(10):
+        inbox.feed(b"x\nx" * 1_000 + b"\r\n")
+        assert inbox.message(100_000) is None
+        assert len(inbox) < 5
+    inbox.feed(b".\r\nQUIT\r\n")
+    assert inbox.message(100_000) == Message(content=b"", size=40_040, bare_newlines=True, unspooled=True)
+    assert inbox.line() == b"QUIT"
+
+
+def test_the_next_message_knows_nothing_of_the_one_before() -> None:
+    inbox = Inbox()
+    for text in (b"a\nb\r\n", b"\x00.\r\n", b"x" * 200 + b"\r\n"):
+        inbox.begin_message()
+        inbox.feed(text + b".\r\n")
+        message = inbox.message(100)
+        assert message is not None
+        assert message.bare_newlines or message.hidden_end or message.too_big
+        inbox.begin_message()
+        inbox.feed(b"x\r\n")
+        inbox.give_up()
+        inbox.feed(b".\r\n")
+        assert inbox.message(100) == Message(content=b"", size=3, unspooled=True)
+        inbox.begin_message()
+        inbox.feed(b"good\r\n.\r\n")
+        assert inbox.message(100) == Message(content=b"good\r\n", size=6)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+@pytest.mark.parametrize("nuls", [1, 2, 20])
+def test_a_dot_hidden_among_nuls_is_seen_in_whatever_pieces_it_comes(nuls: int, step: int) -> None:
+    hidden = b"\x00" * nuls + b"." + b"\x00" * nuls
+    for line, is_hidden in ((hidden, True), (hidden + b".", False), (hidden + b"a", False)):
+        octets = b"a\r\n" + line + b"\r\nb\r\n.\r\n"
+        inbox, message = Inbox(), None
+        inbox.begin_message()
+        for start in range(0, len(octets), step):
+            inbox.feed(octets[start : start + step])
+            message = inbox.message(1_000)
+        assert message is not None
+        assert (message.hidden_end, message.bare_newlines) == (is_hidden, False)
+
+
+def test_what_was_seen_in_one_piece_is_not_forgotten_in_the_next() -> None:
+    inbox = Inbox()
+    inbox.begin_message()
+    for piece in (b"\x00.\r\na\nb\r\n", b"a\x00\r\n\x00", b"a\r\n"):
+        inbox.feed(piece)
+        assert inbox.message(1_000) is None
+    inbox.feed(b".\r\n")
+    message = inbox.message(1_000)
+    assert message is not None
+    assert (message.hidden_end, message.bare_newlines) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "block", [b"x", b"\r\n", b".", b"\r\n.", b"\0", b"\r\n\0", b"\r\n\0.\0", b"\r\n.\0a", b"\r", b"\n"], ids=repr
+)
+def test_no_octets_make_a_message_slow(block: bytes) -> None:
+    """Twice as many cost twice as much: 4 MB of anything is a matter of some tens of milliseconds."""
+    piece = block * (65_536 // len(block))
+    inbox = Inbox()
+    begun = time.process_time()
+    inbox.begin_message()
+    for _ in range(64):
+        inbox.feed(piece)
+        inbox.message(2**30)
+    inbox.feed(b"\r\n.\r\n")
+    assert inbox.message(2**30) is not None
+    assert time.process_time() - begun < 2.0
+
+
+def test_a_message_in_a_file_is_closed_when_nobody_looks_into_it(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_bytes(b"hello\r\n")
+    with (tmp_path / "spool").open("rb") as file:
+        content = mmap(file.fileno(), 0, access=ACCESS_READ)
+    message = Message(content=content, size=7)
+    part = memoryview(content)[:5]
+    message.close()
+    assert bytes(part) == b"hello"  # who still looks into it may
+    part.release()
+    message.close()
+    assert content.closed
+    message.close()
+    Message(content=b"hello\r\n", size=7).close()

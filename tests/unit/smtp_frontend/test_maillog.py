@@ -1,11 +1,14 @@
 """The mail log: one line each, stable keys, and nothing that a client says can forge another line."""
 
+import ast
 import logging
+from pathlib import Path
 
 import pytest
 
 from reputation.events import Event
 from reputation.keys import Entity, Metric
+from reputation.log_lines import FIELDS, MAIL_LINE, MailLine
 from reputation.verdict import Action, Finding, Reason, Verdict
 from reputation.windows import Limit, Reading, Window
 from smtp_frontend import maillog
@@ -119,3 +122,53 @@ def test_a_value_is_one_word_whatever_a_client_chose(value: object, written: str
 
 def test_what_is_empty_is_left_out() -> None:
     assert fields_of({"a": "", "b": None, "c": 0, "d": "x"}) == "c=0 d=x"
+
+
+# Fields, for who writes them another way
+
+
+def fields_logged(record: logging.LogRecord) -> dict[str, object]:
+    line: MailLine = getattr(record, MAIL_LINE)
+    return dict(line.fields)
+
+
+@pytest.mark.parametrize(
+    "event", [connect(), helo("client.example.com"), mail(), rcpt("bob@example.net"), data("bob@example.net")]
+)
+def test_every_field_of_a_verdict_has_a_name_in_json(caplog: pytest.LogCaptureFixture, event: Event) -> None:
+    assert set(fields_logged(logged(caplog, event, over()))) <= set(FIELDS)
+
+
+def test_every_field_of_a_message_has_a_name_in_json() -> None:
+    """By the code of those who say what became of one."""
+    said = set()
+    for path in Path(maillog.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "maillog.message":
+                literals = [each.value.keys for each in node.keywords if isinstance(each.value, ast.Dict)]
+                said |= {key.value for keys in literals for key in keys if isinstance(key, ast.Constant)}
+                said |= {each.arg for each in node.keywords if each.arg is not None}
+    assert {"result", "from", "nrcpt", "queue"} <= said
+    assert said <= set(FIELDS)
+
+
+def test_the_queue_id_of_the_mail_server_that_asks_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="reputon.maillog"):
+        maillog.verdict(mail(), ACCEPT, queue_id="4XyZ a")
+    assert ' queue="4XyZ a" client=' in caplog.text
+
+
+@pytest.mark.parametrize(("verdict", "succeeded"), [(ACCEPT, True), (over(), False)])
+def test_who_was_refused_has_failed(caplog: pytest.LogCaptureFixture, verdict: Verdict, succeeded: bool) -> None:
+    line: MailLine = getattr(logged(caplog, mail(), verdict), MAIL_LINE)
+    assert (line.kind, line.succeeded) == ("verdict", succeeded)
+
+
+@pytest.mark.parametrize(("result", "succeeded"), [("delivered", True), ("passed", True), ("not-delivered", False)])
+def test_a_message_that_did_not_arrive_has_failed(
+    caplog: pytest.LogCaptureFixture, result: str, succeeded: bool
+) -> None:
+    with caplog.at_level(logging.INFO, logger="reputon.maillog"):
+        maillog.message(result=result)
+    line: MailLine = getattr(caplog.records[0], MAIL_LINE)
+    assert (line.kind, line.summary, line.succeeded) == ("message", result, succeeded)

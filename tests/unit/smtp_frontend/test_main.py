@@ -6,7 +6,7 @@ import resource
 import pytest
 
 from reputation.front_end_settings import SmtpSettings
-from smtp_frontend.__main__ import OTHER_DESCRIPTORS, within_descriptors
+from smtp_frontend.__main__ import DESCRIPTORS_PER_SESSION, OTHER_DESCRIPTORS, within_descriptors
 
 
 class Limits:
@@ -33,7 +33,13 @@ def limited(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> Limits:
 def test_the_soft_limit_is_raised_for_the_configured_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = limited(monkeypatch, 1_024, 500_000)
     assert within_descriptors(SmtpSettings(max_sessions=2_000)).max_sessions == 2_000
-    assert limits.now[0] == 2 * 2_000 + OTHER_DESCRIPTORS
+    assert limits.now[0] == DESCRIPTORS_PER_SESSION * 2_000 + OTHER_DESCRIPTORS
+
+
+def test_connections_of_the_policy_service_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = limited(monkeypatch, 1_024, 500_000)
+    within_descriptors(SmtpSettings(max_sessions=2_000), 1_000)
+    assert limits.now[0] == DESCRIPTORS_PER_SESSION * 2_000 + 1_000 + OTHER_DESCRIPTORS
 
 
 def test_a_limit_that_is_high_enough_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,5 +54,5 @@ def test_where_it_cannot_be_raised_there_are_fewer_sessions(
     limited(monkeypatch, 1_024, 1_024)
     with caplog.at_level(logging.WARNING):
         sessions = within_descriptors(SmtpSettings(max_sessions=2_000)).max_sessions
-    assert 2 * sessions + OTHER_DESCRIPTORS <= 1_024
+    assert DESCRIPTORS_PER_SESSION * sessions + OTHER_DESCRIPTORS <= 1_024
     assert f"max_sessions is {sessions}, not 2000" in caplog.text

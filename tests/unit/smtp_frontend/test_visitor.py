@@ -5,14 +5,14 @@ from ipaddress import ip_address
 import pytest
 
 from smtp_frontend.commands import parse_xclient
-from smtp_frontend.visitor import Visitor, arrived
+from smtp_frontend.visitor import Arrival, Visitor, arrived
 
 PROXIES = ("192.0.2.0/28", "2001:db8::1", "203.0.113.9")
 
 
 def proxy(*commands: str) -> Visitor:
     """A proxy that has said these one after another."""
-    visitor = arrived(ip_address("192.0.2.1"), PROXIES)
+    visitor = arrived(Arrival(client=ip_address("192.0.2.1")), PROXIES)
     visitor.learned(helo="proxy.example.net", tls=True)
     for command in commands:
         visitor = visitor.speaks_for(parse_xclient(command.encode()))
@@ -32,9 +32,9 @@ def proxy(*commands: str) -> Visitor:
     ],
 )
 def test_who_is_trusted(peer: str, trusted: bool) -> None:
-    visitor = arrived(ip_address(peer), PROXIES)
+    visitor = arrived(Arrival(client=ip_address(peer)), PROXIES)
     assert (visitor.trusted, visitor.put_off) == (trusted, trusted)
-    assert not arrived(ip_address(peer), ()).trusted
+    assert not arrived(Arrival(client=ip_address(peer)), ()).trusted
 
 
 def test_the_session_is_another_clients_then() -> None:
@@ -52,7 +52,7 @@ def test_the_session_is_another_clients_then() -> None:
 
 def test_trust_is_in_the_peer_and_not_in_an_address_that_was_named() -> None:
     assert proxy("ADDR=198.51.100.7").trusted
-    stranger = arrived(ip_address("198.51.100.7"), PROXIES)
+    stranger = arrived(Arrival(client=ip_address("198.51.100.7")), PROXIES)
     assert not stranger.speaks_for(parse_xclient(b"ADDR=192.0.2.1")).trusted
 
 
