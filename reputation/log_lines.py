@@ -82,7 +82,7 @@ class MailLine:
     """A line of the mail log before it is written."""
 
     kind: str
-    """``verdict`` or ``message``."""
+    """``verdict``, ``log-in`` or ``message``."""
     summary: str
     succeeded: bool
     """Whether the client got what it asked for."""

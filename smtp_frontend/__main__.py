@@ -17,7 +17,6 @@ import logging
 import os
 import resource
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -33,7 +32,7 @@ from smtp_frontend.listeners import Kind, Listener, adopted, opened, withdraw
 from smtp_frontend.notify import Notifier, announce
 from smtp_frontend.reloading import reloading, remember
 from smtp_frontend.server import Server
-from smtp_frontend.surroundings import Surroundings, surroundings
+from smtp_frontend.surroundings import open_surroundings
 from smtp_frontend.workers import supervise
 
 DESCRIPTORS_PER_SESSION = 3
@@ -127,22 +126,24 @@ async def _front_ends(
     settings: Settings, engine: Engine, listeners: Sequence[Listener], *, alone: bool
 ) -> AsyncIterator[Server]:
     """The SMTP server, and the policy service where one is wanted, for as long as the block runs; then they drain."""
-    shared = _surroundings(settings, engine)
-    server, closing = Server(shared), []
-    asked = [listener.socket for listener in listeners if listener.kind is Kind.POLICY]
-    try:
-        closing.append(server.close)
-        await server.listen(listeners)
-        if asked:
-            from smtp_frontend.policy_service import PolicyService  # noqa: PLC0415 - few sites have both
+    asks = settings.policy_service
+    smtp = within_descriptors(settings.smtp, asks.max_connections if asks.listen else 0)
+    async with open_surroundings(smtp, engine) as shared:
+        server, closing = Server(shared), []
+        asked = [listener.socket for listener in listeners if listener.kind is Kind.POLICY]
+        try:
+            closing.append(server.close)
+            await server.listen(listeners)
+            if asked:
+                from smtp_frontend.policy_service import PolicyService  # noqa: PLC0415 - few sites have both
 
-            policy = PolicyService(engine, settings.policy_service, shared.sleepers, shared.hostname, alone=alone)
-            closing.append(lambda: policy.close(settings.smtp.drain_seconds))
-            await policy.listen(asked)
-        yield server
-    finally:
-        withdraw(listeners)
-        await asyncio.gather(*(close() for close in closing))  # each stops to listen before it waits for anybody
+                policy = PolicyService(engine, asks, shared.sleepers, shared.hostname, alone=alone)
+                closing.append(lambda: policy.close(settings.smtp.drain_seconds))
+                await policy.listen(asked)
+            yield server
+        finally:
+            withdraw(listeners)
+            await asyncio.gather(*(close() for close in closing))  # each stops to listen before it waits for anybody
 
 
 def within_descriptors(smtp: SmtpSettings, connections: int = 0) -> SmtpSettings:
@@ -161,12 +162,6 @@ def within_descriptors(smtp: SmtpSettings, connections: int = 0) -> SmtpSettings
         return smtp
     log.warning("max_sessions is %d, not %d: only %d files may be open (ulimit -n)", sessions, smtp.max_sessions, soft)
     return smtp.model_copy(update={"max_sessions": sessions})
-
-
-def _surroundings(settings: Settings, engine: Engine) -> Surroundings:
-    asks = settings.policy_service
-    smtp = within_descriptors(settings.smtp, asks.max_connections if asks.listen else 0)
-    return surroundings(smtp, engine, hostname=smtp.hostname or socket.gethostname())
 
 
 if __name__ == "__main__":

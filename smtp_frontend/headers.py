@@ -136,7 +136,7 @@ def with_subject_prefix(fields: bytes, prefix: str) -> bytes:
         return fields
     found = _SUBJECT_FIELD.search(fields)
     if found is None:
-        return fields + b"Subject: " + wanted + b"\r\n"
+        return b"Subject: " + wanted + b"\r\n" + fields
     if found[1].strip().startswith(wanted):
         return fields
     start = found.start(1)

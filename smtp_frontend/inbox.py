@@ -90,19 +90,19 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._buffer) + len(self._collected)
 
-    def line(self) -> bytes | None:
+    def line(self, max_length: int = MAX_LINE_LENGTH) -> bytes | None:
         """The next command line without its CRLF; None when it is not complete. Raises `BadLine`."""
         end = self._buffer.find(b"\n", self._searched)
         if end < 0:
             self._searched = len(self._buffer)
-            if self._skipping or len(self._buffer) > MAX_LINE_LENGTH:
+            if self._skipping or len(self._buffer) > max_length:
                 self._skipping = True
                 self.clear()
             return None
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         self._searched = 0
-        if self._skipping or len(line) > MAX_LINE_LENGTH:
+        if self._skipping or len(line) > max_length:
             self._skipping = False
             raise BadLine("Line too long")
         if not line.endswith(b"\r\n"):

@@ -12,11 +12,11 @@ import logging
 from dataclasses import replace
 
 from reputation.events import Auth, Outcome, OutcomeKind, Session
-from smtp_frontend import answers
+from smtp_frontend import answers, maillog
 from smtp_frontend.auth import replies
 from smtp_frontend.auth.contract import Accepted, VerifierUnavailable
 from smtp_frontend.auth.credentials import Credentials
-from smtp_frontend.auth.mechanisms import MECHANISMS, Challenge, Refused, start
+from smtp_frontend.auth.mechanisms import MAX_LINE_OCTETS, MECHANISMS, Challenge, Refused, start
 from smtp_frontend.inbox import BadLine
 from smtp_frontend.judging import Judge
 from smtp_frontend.reply import Reply
@@ -54,7 +54,8 @@ class LogIn:
         step = start(mechanism, initial)
         while isinstance(step, Challenge):
             await self._wire.send(step.reply)
-            step = step.answer(await self._wire.line(self._shared.settings.command_timeout_seconds))
+            line = await self._wire.line(self._shared.settings.command_timeout_seconds, MAX_LINE_OCTETS)
+            step = step.answer(line)
         return step
 
     async def _verified(self, session: Session, credentials: Credentials) -> tuple[Reply, str]:
@@ -67,23 +68,28 @@ class LogIn:
             verified = await verifier.verify(credentials, str(session.client))
         except VerifierUnavailable as error:
             log.debug("a log-in cannot be checked: %s", error)  # the verifier has told, once
-            self._shared.engine.metrics.log_ins.labels("unchecked").inc()
+            self._ended("unchecked", Auth(session=session, login=credentials.login, success=False))
             return replies.UNAVAILABLE, ""
         if not isinstance(verified, Accepted):
             return await self._failed(session, credentials.login), ""
         known = replace(session, user=verified.user)
-        _, refusal = await self._judge.judge(Auth(session=known, login=credentials.login, success=True))
+        event = Auth(session=known, login=credentials.login, success=True)
+        _, refusal = await self._judge.judge(event)
         if refusal:
             return refusal, ""
-        self._shared.engine.metrics.log_ins.labels("accepted").inc()
+        self._ended("accepted", event)
         return replies.ACCEPTED, verified.user
 
     async def _failed(self, session: Session, login: str) -> Reply:
         self._failures += 1
-        self._shared.engine.metrics.log_ins.labels("denied").inc()
         event = Auth(session=session, login=login, success=False)
+        self._ended("denied", event)
         await self._shared.engine.learn(Outcome(kind=OutcomeKind.AUTH_FAILED, event=event))
         auth = self._shared.settings.auth
         if auth is not None and self._failures >= auth.max_failures:
             return answers.TOO_MANY_LOG_INS
         return replies.DENIED
+
+    def _ended(self, result: str, event: Auth) -> None:
+        self._shared.engine.metrics.log_ins.labels(result).inc()
+        maillog.log_in(result, event)

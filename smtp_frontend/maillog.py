@@ -1,4 +1,4 @@
-"""The mail log: one line per verdict and one per message, ``key=value``, with stable keys.
+"""The mail log: one line per verdict, log-in and message, ``key=value``, with stable keys.
 
 Values that a client chose are escaped, so a line is always one line. A record carries its fields beside its text, for
 who writes them another way (`reputation.log_lines`).
@@ -54,6 +54,14 @@ def message(**fields: object) -> None:
     """Log what became of a message."""
     result = str(fields.get("result", ""))
     _write(logging.INFO, MailLine(kind="message", summary=result, succeeded=result not in FAILED, fields=fields))
+
+
+def log_in(result: str, event: Auth) -> None:
+    """Log how a log-in ended: accepted, denied, or unchecked."""
+    session = event.session
+    told = {"result": result, "login": event.login, "client": session.client, "user": session.user}
+    fields: dict[str, object] = {**told, "session": session.id}
+    _write(logging.INFO, MailLine(kind="log-in", summary=result, succeeded=result == "accepted", fields=fields))
 
 
 def _write(level: int, line: MailLine) -> None:

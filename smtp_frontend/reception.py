@@ -105,7 +105,7 @@ class Reception:
     def _finished(self, passage: Passage, reply: Reply, result: str) -> Reply:
         visitor, transaction = passage.visitor, passage.transaction
         self._engine.metrics.messages.labels(result).inc()
-        filtered = transaction.judged[1] if transaction.judged else NOT_FILTERED
+        event, filtered = transaction.judged or (None, NOT_FILTERED)
         maillog.message(
             result=result,
             id=passage.id,
@@ -113,6 +113,7 @@ class Reception:
             nrcpt=len(transaction.recipients),
             discarded=len(transaction.discarded) or "",
             size=passage.message.size,
+            message_id=event.header.get("message-id", "") if event else "",
             service=trace.service_of(trace.verdicts_of(visitor, transaction)),
             filter=filtered.verdict,
             score=f"{filtered.score:g}" if filtered.score else "",

@@ -349,7 +349,7 @@ class Session:
             await self._say(await self._received(transaction, message))
             await self._safely(self._learn(transaction, message), "what a message tells")
         finally:
-            message.close()
+            self._shared.spool.let_go(message)
         return None
 
     async def _received(self, transaction: Transaction, message: Message) -> Reply:

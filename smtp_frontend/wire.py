@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from contextlib import suppress
 
-from smtp_frontend.inbox import Inbox, Message
+from smtp_frontend.inbox import MAX_LINE_LENGTH, Inbox, Message
 from smtp_frontend.reply import Reply
 from smtp_frontend.spool import Spool
 
@@ -47,10 +47,10 @@ class Wire:
         """Whether the client has said something that was not read yet."""
         return len(self._inbox) > 0 or bool(self._reader._buffer)  # type: ignore[attr-defined] # off the socket, not by us
 
-    async def line(self, timeout_seconds: float) -> bytes:
+    async def line(self, timeout_seconds: float, max_length: int = MAX_LINE_LENGTH) -> bytes:
         """The next command. Raises `BadLine`, `ClientGone`, or TimeoutError when it does not come in time."""
         async with asyncio.timeout(timeout_seconds):
-            while (line := self._inbox.line()) is None:
+            while (line := self._inbox.line(max_length)) is None:
                 await self._read()
         return line
 

@@ -24,6 +24,8 @@ from pathlib import Path
 
 from tests.servers import ServerProcess, free_port, require_binary
 
+SNIPPET = Path(__file__).resolve().parents[2] / "deploy" / "mta" / "rspamd" / "worker-normal.inc"
+"""What operators are told to write; at another port here."""
 CONFIG = """
 options {{
     filters = "";
@@ -41,7 +43,11 @@ lua = "{directory}/rules.lua";
 logging {{ type = "console"; level = "info"; color = false; }}
 actions {{ reject = 15; add_header = 6; greylist = 4; }}
 group "antivirus" {{ symbols {{ JUST_EICAR {{ weight = 15; }} }} }}
-worker "normal" {{ bind_socket = "127.0.0.1:{port}"; count = 1; mime = true; }}
+worker "normal" {{
+{worker}
+    count = 1;
+    mime = true;
+}}
 """
 RULES = """
 rspamd_config:register_symbol({
@@ -95,7 +101,8 @@ class Rspamd(ServerProcess):
 
     def __init__(self, binary: str, directory: Path) -> None:
         self.port = free_port()
-        (directory / "rspamd.conf").write_text(CONFIG.format(directory=directory, port=self.port))
+        worker = SNIPPET.read_text().replace("127.0.0.1:11333", f"127.0.0.1:{self.port}")
+        (directory / "rspamd.conf").write_text(CONFIG.format(directory=directory, worker=worker))
         (directory / "rules.lua").write_text(RULES % directory)
         (directory / "tld").write_text("com\norg\nexample\n")  # its own list takes seven seconds to compile
         as_root = () if os.geteuid() else ("-i", "-u", "root", "-g", "root")

@@ -58,10 +58,9 @@ def each_sends_one(program: Program, count: int = CLIENTS) -> list[str]:
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Program]:
-    """A front end of two workers, whose rules refuse nobody."""
-    with running(
-        front_end(tmp_path / "two", config_of("embedded:data", limit="100000/1h"), "--workers", "2")
-    ) as program:
+    """A front end of two workers, whose rules refuse nobody, and that waits long for who has begun."""
+    config = config_of("embedded:data", limit="100000/1h").replace("drain_seconds = 5.0", "drain_seconds = 60.0")
+    with running(front_end(tmp_path / "two", config, "--workers", "2")) as program:
         yield program
 
 

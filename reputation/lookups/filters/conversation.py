@@ -8,6 +8,7 @@ pieces and is not joined; pieces are copies, so that nobody holds on to a messag
 
 import asyncio
 import socket
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -52,6 +53,8 @@ async def _connected(address: Address) -> socket.socket:
 async def _connection(family: int, place: str | tuple[str | int | bytes, ...]) -> socket.socket:
     connection = socket.socket(family, socket.SOCK_STREAM)
     connection.setblocking(False)
+    # What was not sent when we give up is thrown away: the kernel would hold it for a server that does not read.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     try:
         await asyncio.get_running_loop().sock_connect(connection, place)
     except BaseException:
@@ -61,7 +64,8 @@ async def _connection(family: int, place: str | tuple[str | int | bytes, ...]) -
 
 
 async def _say(connection: socket.socket, question: Iterable[bytes]) -> None:
-    with suppress(OSError):  # who hears no more may have answered
+    # Who hears no more may have answered. A mapped file that is closed (ValueError) is of somebody who has given up.
+    with suppress(OSError, ValueError):
         for piece in question:
             await asyncio.get_running_loop().sock_sendall(connection, piece)
             await asyncio.sleep(0)  # let others do something: there was no need to wait
