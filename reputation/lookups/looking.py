@@ -64,7 +64,7 @@ class ContentFilters(Protocol):
     async def ask(self, event: Data, *, rdns: str) -> Filtered:
         """What they say about a message. Raises nothing, and takes no longer than their own deadlines.
 
-        `rdns` is the client's confirmed reverse name, empty where it is not known yet.
+        `rdns` is the client's confirmed reverse name, empty where it has none, or the DNS did not answer in time.
         """
         ...
 
@@ -119,7 +119,7 @@ class Looking:
             wanted |= FOR_DMARC
         filtering = None
         if Lookup.FILTER in wanted and self._filters is not None:
-            filtering = asyncio.create_task(self._filtered(self._filters, event), name="content filters")
+            filtering = asyncio.create_task(self._filtered(self._filters, event, network), name="content filters")
         try:
             case = None if ABOUT_MESSAGES.isdisjoint(wanted) else self._authentication.begin(event, wanted)
             found = await self._found(event, wanted, network, case)
@@ -128,11 +128,11 @@ class Looking:
             if filtering is not None:
                 filtering.cancel()
 
-    async def _filtered(self, filters: ContentFilters, event: Data) -> Filtered:
-        key = (_IPREV, unmapped(event.session.client).packed)
-        _, rdns = self._facts.get(key, self._clock.monotonic()) or _FAILED
+    async def _filtered(self, filters: ContentFilters, event: Data, network: Network) -> Filtered:
+        # Filters count against a client that it has no name, so they are told the one that it has.
+        client = await self._found(event, frozenset({Lookup.IPREV}), network, None)
         try:
-            return await filters.ask(event, rdns=rdns)
+            return await filters.ask(event, rdns=client.rdns)
         except Exception:  # the top of a job, as below
             log.exception("a look-up has failed: %s", Lookup.FILTER)
             return Filtered(verdict=TEMPERROR)

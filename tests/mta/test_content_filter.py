@@ -34,7 +34,7 @@ hostname = "mx.example.net"
 next_hop = "{next_hop}"
 {more}
 """
-FILTER = '[[filter]]\nurl = "{url}"\ndeadline_seconds = 2\n'
+FILTER = '[lookups]\nnameservers = ["127.0.0.1:1"]\n[[filter]]\nurl = "{url}"\ndeadline_seconds = 2\n'
 
 
 class FrontEnd:
