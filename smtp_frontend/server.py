@@ -24,6 +24,7 @@ from aiosmtpd.smtp import SMTP
 
 from reputation.events import ClientAddress
 from smtp_frontend import answers
+from smtp_frontend.crowd import Crowd
 from smtp_frontend.listeners import Kind, Listener
 from smtp_frontend.proxied import HEADER_SECONDS, read_header
 from smtp_frontend.proxy_header import ProxyHeader, ProxyHeaderError
@@ -42,8 +43,6 @@ PAUSE_SECONDS = 0.5
 HANDSHAKE_SECONDS = 30.0
 ACCEPTED_AT_ONCE = 64
 """Clients that are taken in before others have their turn."""
-MOST_UNGREETED = 500
-"""Connections of load balancers and TLS that are no sessions yet."""
 
 
 class Server:
@@ -54,7 +53,8 @@ class Server:
         self.sessions: set[Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: list[tuple[asyncio.Task[None], socket.socket]] = []
-        self._ungreeted = 0
+        self._waiting = Crowd(shared.settings.max_sessions_per_ip)
+        """Connections that are no sessions yet: of a handshake, say."""
         self.draining = False
 
     async def listen(self, listeners: Sequence[Listener]) -> None:
@@ -72,40 +72,43 @@ class Server:
             try:
                 connection, address = await loop.sock_accept(listener.socket)
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if error.errno != errno.ECONNABORTED:  # that one has left before it was accepted
                     log.error("cannot accept a client: %s", error.strerror)  # noqa: TRY400 - not a mistake of the program
                     await asyncio.sleep(PAUSE_SECONDS)
-                continue  # a client that has left before it was accepted
+                continue
             connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.track(asyncio.create_task(self._welcome(connection, ip_address(address[0]), listener.kind)))
             taken += 1
             if taken % ACCEPTED_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     async def _welcome(self, connection: socket.socket, peer: ClientAddress, kind: Kind) -> None:
-        """What comes before the session."""
-        if self._ungreeted >= MOST_UNGREETED:
+        """What comes before the session. Who is slow in it takes a place of his own sessions."""
+        peer = _unmapped(peer)
+        is_proxy = is_among(peer, self.shared.settings.proxy_from)
+        is_too_much = len(self._tasks) > 2 * self.shared.settings.max_sessions  # sessions, and who waits for one
+        if is_too_much or not (is_proxy or self._waiting.enter(peer)):
             connection.close()
             return
-        self._ungreeted += 1
         try:
-            arrival = await self._arrival(connection, _unmapped(peer), kind)
-            if arrival is None:
-                connection.close()
+            if (arrival := await self._arrival(connection, peer, kind, is_proxy=is_proxy)) is not None:
+                await self._connect(connection, arrival, kind)
                 return
-            await self._connect(connection, arrival, kind)
+            connection.close()
         except BaseException:
             connection.close()
             raise
         finally:
-            self._ungreeted -= 1
+            if not is_proxy:
+                self._waiting.leave(peer)
 
-    async def _arrival(self, connection: socket.socket, peer: ClientAddress, kind: Kind) -> Arrival | None:
+    async def _arrival(
+        self, connection: socket.socket, peer: ClientAddress, kind: Kind, *, is_proxy: bool
+    ) -> Arrival | None:
         """Who has come; None for a load balancer that does not say."""
         settings = self.shared.settings
         submission, tls = kind is not Kind.SMTP, kind is Kind.SUBMISSIONS
-        if not is_among(peer, settings.proxy_from):
+        if not is_proxy:
             has_place = is_among(peer, settings.xclient_from)
             return Arrival(client=peer, submission=submission, tls=tls, has_place=has_place)
         try:
