@@ -46,8 +46,8 @@ lock: ## write requirements.lock again from pyproject.toml (UPGRADE=--upgrade fo
 	"$$tools/bin/uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
 	    --all-extras --group dev $(UPGRADE) pyproject.toml --output-file requirements.lock
 
-bench: $(STAMP) ## run every benchmark at full size, which takes ten minutes
-	@set -e; for name in store judge profile memory accuracy peers growth reputation policy replay lookups; do \
+bench: $(STAMP) ## run every benchmark at full size, which takes twenty minutes
+	@set -e; for name in store judge profile memory accuracy peers growth reputation policy replay lookups smtp policy_service sessions; do \
 	    $(BIN)/python -m benchmarks.$$name; echo; \
 	done
 

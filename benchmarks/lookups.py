@@ -6,6 +6,9 @@ An event wants the reverse name, two DNS lists and SPF. *Remembered* is the usua
 look-up again and again. *Asked* is the worst: each event comes from another client and for another domain, so six
 questions go to a DNS server; that is on loopback, in Python and in this process, so its own time is taken off, as
 measured by itself. *Networks* are looked up in a table of random prefixes.
+
+A *message* has 2 kB and one signature with a 2048-bit RSA key; key and policy are remembered. A *large* one has 50 MB
+and is hashed in a thread; *held up* is the longest that the event loop had to wait meanwhile.
 """
 
 import asyncio
@@ -19,13 +22,14 @@ from pathlib import Path
 from benchmarks.report import Report, main
 from reputation.config import LookupSettings
 from reputation.contracts import Lookups
-from reputation.events import ClientAddress, Mail, Session
+from reputation.events import ClientAddress, Data, Mail, Session
 from reputation.facts import Lookup, Network
 from reputation.lookups.asn import AsnTable
 from reputation.lookups.exchange import query_of
 from reputation.lookups.looking import open_lookups
 from reputation.lookups.names import listed_name, reverse_name
 from tests.dns_server import DnsServer, dns_server
+from tests.signing import MESSAGE, key_record, rsa_key, sealed, signed, text_record
 
 EVERYTHING = frozenset(Lookup)
 LISTS = ("black.example", "white.example")
@@ -36,6 +40,7 @@ QUESTIONS = 6
 def measure(report: Report) -> None:
     """The benchmark."""
     asyncio.run(_dns(report))
+    asyncio.run(_messages(report))
     _networks(report)
 
 
@@ -99,6 +104,75 @@ async def _remembered(lookups: Lookups, times: int) -> float:
     for _ in range(times):
         await lookups.look_up(event, EVERYTHING, network)
     return (time.process_time() - begin) / times * 1e6
+
+
+async def _messages(report: Report) -> None:
+    again, lines = (20, 10_000) if report.quick else (1_000, 650_000)
+    key = rsa_key(2_048)
+    zone = key_record("s1", "example.org", key.record) + key_record("s1", "lists.example", key.record)
+    async with dns_server(zone + text_record("_dmarc.example.org", "v=DMARC1; p=reject")) as server:
+        settings = LookupSettings(nameservers=(str(server.address),), deadline_seconds=30.0)
+        lookups = open_lookups(settings)
+        content = signed(MESSAGE + b"a line of some text, as people write it\r\n" * 40, key)
+        for name, wanted in (("dkim", Lookup.DKIM), ("dmarc", Lookup.DMARC), ("arc", Lookup.ARC)):
+            event = _data(sealed(content, key) if wanted is Lookup.ARC else content)
+            taken = statistics.median([await _verified(lookups, event, wanted, again) for _ in range(5)])
+            report.add(f"us_{name}", taken, f"us of this process for {name.upper()} of a message of 2 kB")
+        large = _data(
+            signed(
+                MESSAGE + b"TWFueSBoYW5kcyBtYWtlIGxpZ2h0IHdvcmsuIE1hbnkgaGFuZHMgbWFrZSBsaWdodCB3b3JrLg==\r\n" * lines,
+                key,
+            )
+        )
+        held_up, taken = await _held_up(lookups, large)
+        report.add("large_seconds", taken, f"for DKIM of a message of {len(large.content):,} octets")
+        report.add("ms_held_up", held_up * 1e3, "ms at most that the event loop waited meanwhile")
+        await lookups.close()
+
+
+def _data(content: bytes) -> Data:
+    session = Session(id="s", client=_client(1), helo="mail.example.org")
+    return Data(
+        session=session,
+        sender="alice@example.org",
+        recipients=("bob@example.net",),
+        message_bytes=len(content),
+        author="alice@example.org",
+        content=content,
+    )
+
+
+async def _verified(lookups: Lookups, event: Data, wanted: Lookup, times: int) -> float:
+    network = Network()
+    begin = 0.0
+    for number in range(times + 1):
+        found = await lookups.look_up(event, frozenset({wanted}), network)
+        assert getattr(found, wanted.value) == "pass"
+        if not number:  # by now everything is remembered
+            begin = time.process_time()
+    return (time.process_time() - begin) / times * 1e6
+
+
+async def _held_up(lookups: Lookups, event: Data) -> tuple[float, float]:
+    """The longest pause of the event loop while a message is verified, and how long that takes, in seconds."""
+    pauses = [0.0]
+
+    async def watch() -> None:
+        before = time.perf_counter()
+        while True:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            pauses.append(now - before)
+            before = now
+
+    watching = asyncio.create_task(watch())
+    await asyncio.sleep(0)
+    begin = time.perf_counter()
+    found = await lookups.look_up(event, frozenset({Lookup.DKIM}), Network())
+    taken = time.perf_counter() - begin
+    watching.cancel()
+    assert found.dkim == "pass"
+    return max(pauses), taken
 
 
 def _networks(report: Report) -> None:

@@ -23,7 +23,6 @@ from ipaddress import ip_address
 from benchmarks.report import Report, at_most, main
 from reputation.adaptive import adapted
 from reputation.charges import Answer
-from reputation.conditions import Moment
 from reputation.config import Settings
 from reputation.config_files import load, policies_path
 from reputation.events import Connect, Data, Event, Helo, Mail, Rcpt, Session
@@ -34,6 +33,7 @@ from reputation.policy import Policy
 from reputation.spelling import Spelling
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Verdict
+from reputation.vocabulary import Moment
 
 NOW = 1_790_000_000.0
 US_PER_EVENT = 100.0

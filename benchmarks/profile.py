@@ -18,12 +18,12 @@ import hiredis
 from benchmarks.judge import POLICY
 from benchmarks.load import events
 from benchmarks.report import Report, main
-from reputation.conditions import Moment
 from reputation.config_files import load
 from reputation.engine import Engine
 from reputation.keys import entities_of
 from reputation.store import functions
 from reputation.store.memory import MemoryStore
+from reputation.vocabulary import Moment
 
 NOW_US = 1_700_000_000_000_000
 

@@ -7,8 +7,8 @@ reputation rests on. Different values are estimated for reports.
 from collections.abc import Mapping
 
 from reputation.charges import Charging, Kind, Meter, Plan
-from reputation.events import OutcomeKind, Stage
-from reputation.keys import Dimension, Entity, Metric
+from reputation.events import Outcome, OutcomeKind, Stage
+from reputation.keys import Dimension, Entities, Entity, Metric
 from reputation.score import EvidenceKind
 from reputation.windows import Window
 
@@ -52,6 +52,18 @@ def counted_of(dimension: Dimension) -> frozenset[Metric]:
     """The metrics that are kept of an entity of this dimension."""
     flowing = {Metric(metric) for table in TRACKED.values() for metric, found in table.items() if dimension in found}
     return frozenset(flowing | (set(LEARNED.values()) if dimension in COMPLAINED_OF else set()))
+
+
+_SENDER = frozenset({Dimension.SENDER, Dimension.SENDER_DOMAIN})
+_AUTHOR = frozenset({Dimension.AUTHOR, Dimension.AUTHOR_DOMAIN})
+
+
+def those_proven(outcome: Outcome, entities: Entities) -> Entities:
+    """Whom an outcome is about, without names that somebody else may have written."""
+    claimed = (frozenset() if outcome.is_sender_proven else _SENDER) | (
+        frozenset() if outcome.is_author_proven else _AUTHOR
+    )
+    return {dimension: entity for dimension, entity in entities.items() if dimension not in claimed}
 
 
 # Evidence

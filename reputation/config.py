@@ -226,7 +226,11 @@ class Settings(Table):
     def _always_looked_up(self) -> dict[Stage, frozenset[Lookup]]:
         """What is found out about every message, whether or not a rule asks for it."""
         results = {Lookup.IPREV, Lookup.SPF, Lookup.DKIM, Lookup.DMARC, Lookup.ARC}
-        wanted = (results if self.smtp.authentication_results else set()) | ({Lookup.FILTER} if self.filter_ else set())
+        proofs = {Lookup.SPF, Lookup.DMARC}  # whose a message is that a filter's verdict is evidence about
+        wanted = results if self.smtp.authentication_results else set()
+        wanted |= ({Lookup.FILTER} if self.filter_ else set()) | (
+            proofs if any(it.learn for it in self.filter_) else set()
+        )
         return {Stage.DATA: frozenset(wanted)} if wanted else {}
 
     def never_ban(self) -> tuple[Target, ...]:

@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from reputation.adaptive import adapted
-from reputation.bookkeeping import CONTACT, LOOKING, RETURNED, RETURNING, SEEN
+from reputation.bookkeeping import CONTACT, LOOKING, RETURNED, RETURNING, SEEN, those_proven
 from reputation.briefing import Briefing
 from reputation.charges import Answer, Charge, Kind
 from reputation.clock import Clock, SystemClock
@@ -249,7 +249,8 @@ class Engine:
         in, has written to the recipient that it names, and once a day.
         """
         if outcome.returned is None:
-            return entities_of(outcome.event, self.spelling, self._briefing.network(outcome.event))
+            network = self._briefing.network(outcome.event)
+            return those_proven(outcome, entities_of(outcome.event, self.spelling, network))
         sender, recipient = outcome.returned
         sent = entities_of(Rcpt(session=outcome.event.session, sender=sender, recipient=recipient), self.spelling)
         contact = composite(sent, CONTACT)

@@ -153,6 +153,11 @@ class Outcome:
 
     kind: OutcomeKind
     event: Event
+    is_sender_proven: bool = True
+    """Whether the sender that the event names is known to have sent it; anybody can write one. If not, it is not about
+    him."""
+    is_author_proven: bool = True
+    """The same for the address in the From field."""
     returned: tuple[str, str] | None = None
     """(sender, recipient) of the message that came back, where the event is the report of that (RFC 3464). The sender
     of that message is meant then, and nobody that the event names; and only if he has written to this recipient."""

@@ -26,6 +26,11 @@ def _host_port(text: str) -> str:
     return text
 
 
+def is_loopback(host_port: str) -> bool:
+    """Whether an address to listen on is reached from this machine only."""
+    return host_port.startswith(("127.", "[::1]", "localhost:"))
+
+
 def _host_port_or_socket(text: str) -> str:
     return text if text.startswith("unix:/") else _host_port(text)
 
@@ -210,17 +215,23 @@ class SmtpSettings(Table):
             raise ValueError("listen_submission: nobody could log in there; say in [smtp.auth] who knows the passwords")
         if (self.listen_submission or self.listen_submissions) and self.tls is None:
             raise ValueError("listen_submission: passwords come over TLS only; name a certificate in [smtp.tls]")
-        if not self.relay_domains and self.next_hop.startswith("smtp:") and self._faces_the_world:
+        if self._faces_the_world:
+            self.check_relaying()
+        return self
+
+    def check_relaying(self) -> None:
+        """Raise ValueError where it is not said whom strangers may send to, and a next hop might pass it on."""
+        hops = (self.next_hop, *self.services.values())
+        if not self.relay_domains and any(hop.startswith("smtp:") for hop in hops):
             raise ValueError(
                 "relay_domains: say which domains anybody may send to, or a next hop that trusts this machine makes it "
                 'an open relay; ["*"] says that the next hop refuses by itself what is not its own'
             )
-        return self
 
     @property
     def _faces_the_world(self) -> bool:
-        """Whether it listens for mail from anywhere on more than loopback."""
-        return any(not text.startswith(("127.", "[::1]", "localhost:")) for text in self.listen)
+        """Whether strangers get here: it listens on more than loopback, or somebody passes them on."""
+        return bool(self.proxy_from or self.xclient_from) or any(not is_loopback(text) for text in self.listen)
 
 
 class PolicyServiceSettings(Table):

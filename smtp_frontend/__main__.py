@@ -137,7 +137,7 @@ async def _front_ends(
             if asked:
                 from smtp_frontend.policy_service import PolicyService  # noqa: PLC0415 - few sites have both
 
-                policy = PolicyService(engine, asks, shared.sleepers, shared.hostname, alone=alone)
+                policy = PolicyService(engine, asks, shared.sleepers, alone=alone)
                 closing.append(lambda: policy.close(settings.smtp.drain_seconds))
                 await policy.listen(asked)
             yield server

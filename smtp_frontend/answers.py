@@ -57,6 +57,7 @@ TOO_MANY_RECIPIENTS = Reply(452, "Too many recipients, send the rest in another 
 TOO_BIG = Reply(552, "Message is larger than SIZE allows", "5.3.4")
 BARE_NEWLINES = Reply(550, "Bare CR or LF in the message, RFC 5321 section 2.3.8", "5.6.0")
 HIDDEN_END = Reply(550, "A line of NULs and a dot in the message", "5.6.0")
+NUL_IN_HEADER = Reply(550, "A NUL in the header of the message, RFC 5322 section 2.2", "5.6.0")
 FIELDS_TOO_BIG = Reply(552, "Header of the message is larger than 1 MB", "5.3.4")
 MAIL_LOOP = Reply(554, "Too many hops, the message loops", "5.4.6")
 

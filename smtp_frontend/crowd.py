@@ -4,8 +4,12 @@ A rule with ``count = "concurrent"`` counts on the whole fleet and can do more; 
 the store nothing.
 """
 
+import logging
+
 from reputation.events import ClientAddress
 from reputation.spelling import network_id
+
+log = logging.getLogger("reputon.smtp")
 
 
 class Crowd:
@@ -14,6 +18,8 @@ class Crowd:
     def __init__(self, most_of_one: int) -> None:
         self._most = most_of_one
         self._sessions: dict[str, int] = {}
+        self._told: set[str] = set()
+        """Who has too many, and the log has said so; until he has none."""
 
     def enter(self, client: ClientAddress) -> bool:
         """Count one more session of `client`; False, and nothing is counted, when it has as many as it may have."""
@@ -24,12 +30,23 @@ class Crowd:
         self._sessions[who] = count + 1
         return True
 
+    def is_full(self, client: ClientAddress) -> bool:
+        """Whether `client` has as many as it may have. The log is told once."""
+        who = network_id(client, v4=32, v6=64)
+        if self._sessions.get(who, 0) < self._most:
+            return False
+        if who not in self._told:
+            self._told.add(who)
+            log.warning("sessions of %s are turned away: it has %d, as many as it may have", who, self._most)
+        return True
+
     def leave(self, client: ClientAddress) -> None:
         """One that has entered is over."""
         who = network_id(client, v4=32, v6=64)
         self._sessions[who] -= 1
         if not self._sessions[who]:
             del self._sessions[who]
+            self._told.discard(who)
 
     def __len__(self) -> int:
         """Clients that have a session."""

@@ -188,17 +188,22 @@ def received(session: Session, *, hostname: str, protocol: str, id: str, recipie
     ).encode("ascii", "backslashreplace")
 
 
-def verdict_field(verdict: Verdict, tags: tuple[str, ...], id: str, service: str = "") -> bytes:
-    """The field that says why the message was let through, and for what service, in the words of the log line."""
+def verdict_field(
+    verdict: Verdict, tags: tuple[str, ...], id: str, service: str = "", *, private: bool = False
+) -> bytes:
+    """The field that says why the message was let through, and for what service, in the words of the log line.
+
+    A `private` one, of mail of our own users, tells those whom they write to nothing of their counts.
+    """
     words = [f"{VERDICT_FIELD}: {verdict.action}", f"reason={verdict.reason}"]
-    if (finding := verdict.deciding) is not None:
+    if (finding := verdict.deciding) is not None and not private:
         words += [
             f"rule={finding.rule}",
             f"key={ascii_only(str(finding.entity))[:MAX_KEY_LENGTH]}",
             f"count={finding.reading.count}",
             f"limit={finding.limit}",
         ]
-    if verdict.entry:
+    if verdict.entry and not private:
         words.append(f"entry={ascii_only(verdict.entry)[:MAX_KEY_LENGTH]}")
     if tags:
         words.append(f"tags={','.join(tags)}")

@@ -34,6 +34,7 @@ from pathlib import Path
 
 from reputation.config import Settings
 from reputation.errors import ConfigError
+from reputation.front_end_settings import is_loopback
 
 BACKLOG = 4_096
 """Clients that may wait to be accepted, as many as Linux allows (net.core.somaxconn). While a worker is started again,
@@ -74,6 +75,11 @@ def opened(settings: Settings, environ: Mapping[str, str] = os.environ, *, reuse
             raise ConfigError(
                 f"a socket of systemd ({listener.name}) is for {listener.kind}: that needs [smtp.auth] and [smtp.tls]"
             )
+        if listener.kind is Kind.SMTP and not is_loopback(listener.name):
+            try:
+                settings.smtp.check_relaying()
+            except ValueError as error:
+                raise ConfigError(f"a socket of systemd ({listener.name}) is for mail from anywhere: {error}") from None
     return given + bind(settings, reuse_port=reuse_port, without={listener.kind for listener in given})
 
 
@@ -172,6 +178,8 @@ def _inherited(descriptor: int, kind: Kind | None) -> Listener:
     if not is_listening or given.type != socket.SOCK_STREAM:
         raise ConfigError(f"the socket {descriptor} of systemd does not listen: write ListenStream= and Accept=no")
     by_family = Kind.POLICY if given.family == socket.AF_UNIX else Kind.SMTP
+    if by_family is Kind.POLICY and kind not in (None, Kind.POLICY):
+        raise ConfigError(f"the unix-domain socket {descriptor} of systemd is named {kind}: SMTP clients come by TCP")
     return Listener(kind=kind or by_family, socket=given, name=_name(given))
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from reputation.events import Auth, Outcome, OutcomeKind, Session
 from smtp_frontend import answers, maillog
 from smtp_frontend.auth import replies
-from smtp_frontend.auth.contract import Accepted, VerifierUnavailable
+from smtp_frontend.auth.contract import Accepted, Verified, Verifier, VerifierUnavailable
 from smtp_frontend.auth.credentials import Credentials
 from smtp_frontend.auth.mechanisms import MAX_LINE_OCTETS, MECHANISMS, Challenge, Refused, start
 from smtp_frontend.inbox import BadLine
@@ -64,10 +64,8 @@ class LogIn:
         _, refusal = await self._judge.judge(Auth(session=session, login=credentials.login, success=False))
         if refusal:
             return refusal, ""
-        try:
-            verified = await verifier.verify(credentials, str(session.client))
-        except VerifierUnavailable as error:
-            log.debug("a log-in cannot be checked: %s", error)  # the verifier has told, once
+        verified = await self._asked(verifier, credentials, session)
+        if verified is None:
             self._ended("unchecked", Auth(session=session, login=credentials.login, success=False))
             return replies.UNAVAILABLE, ""
         if not isinstance(verified, Accepted):
@@ -79,6 +77,19 @@ class LogIn:
             return refusal, ""
         self._ended("accepted", event)
         return replies.ACCEPTED, verified.user
+
+    async def _asked(self, verifier: Verifier, credentials: Credentials, session: Session) -> Verified | None:
+        """What whoever knows the passwords says; None where that cannot be found out now."""
+        places = self._shared.log_ins
+        if not places.enter(session.client):
+            return None
+        try:
+            return await verifier.verify(credentials, str(session.client))
+        except VerifierUnavailable as error:
+            log.debug("a log-in cannot be checked: %s", error)  # the verifier has told, once
+            return None
+        finally:
+            places.leave(session.client)
 
     async def _failed(self, session: Session, login: str) -> Reply:
         self._failures += 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from reputation.events import NULL_SENDER, Data, Outcome, OutcomeKind
-from reputation.facts import NOT_FILTERED, Filtered, Judgement
+from reputation.facts import NOTHING_LOOKED_UP, PASS, Judgement, LookedUp
 from reputation.verdict import Action, Verdict
 from smtp_frontend import answers, dsn, headers, maillog, trace
 from smtp_frontend.inbox import Message
@@ -58,7 +58,7 @@ class Reception:
             return self._finished(passage, problem, "refused")
         event = _event(passage)
         verdict, refusal = await self._judge.judge(event)
-        transaction.judged = event, verdict.looked_up.filtered
+        transaction.judged = event, verdict.looked_up
         if refusal is None and verdict.looked_up.filtered.failed_closed:
             await self._engine.refund(verdict)
             refusal = answers.OUR_TROUBLE
@@ -95,17 +95,14 @@ class Reception:
         await asyncio.gather(*map(self._engine.learn, outcomes))
 
     async def _learn_filtered(self, transaction: Transaction) -> None:
-        if transaction.judged is None:
-            return
-        event, filtered = transaction.judged
-        kind = _outcome_of(filtered)
-        if kind is not None:
-            await self._engine.learn(Outcome(kind=kind, event=event))
+        if transaction.judged is not None and (outcome := _outcome_of(*transaction.judged)) is not None:
+            await self._engine.learn(outcome)
 
     def _finished(self, passage: Passage, reply: Reply, result: str) -> Reply:
         visitor, transaction = passage.visitor, passage.transaction
         self._engine.metrics.messages.labels(result).inc()
-        event, filtered = transaction.judged or (None, NOT_FILTERED)
+        event, found = transaction.judged or (None, NOTHING_LOOKED_UP)
+        filtered = found.filtered
         maillog.message(
             result=result,
             id=passage.id,
@@ -140,9 +137,22 @@ def _event(passage: Passage) -> Data:
     )
 
 
-def _outcome_of(filtered: Filtered) -> OutcomeKind | None:
-    """What the filters' verdict is evidence of, where it is any."""
-    return OUTCOMES.get(Judgement(filtered.verdict)) if filtered.learns and filtered.verdict in set(Judgement) else None
+def _outcome_of(event: Data, found: LookedUp) -> Outcome | None:
+    """What the filters' verdict is evidence of, where it is any, and of whom.
+
+    Whoever sends chooses what a filter says: he could write malware in the name of somebody whom he wants to harm. So a
+    name counts only where SPF or DMARC speaks for it, or it is the user's who has logged in.
+    """
+    filtered, user = found.filtered, event.session.user
+    kind = OUTCOMES.get(Judgement(filtered.verdict)) if filtered.verdict in set(Judgement) else None
+    if kind is None or not filtered.learns:
+        return None
+    return Outcome(
+        kind=kind,
+        event=event,
+        is_sender_proven=found.spf == PASS or bool(user and user == event.sender.lower()),
+        is_author_proven=found.dmarc == PASS or bool(user and user == event.author.lower()),
+    )
 
 
 def _problem(message: Message, split: headers.Split) -> Reply | None:
@@ -157,4 +167,6 @@ def _problem(message: Message, split: headers.Split) -> Reply | None:
         return answers.HIDDEN_END
     if len(split.fields) > headers.MAX_FIELDS_BYTES:
         return answers.FIELDS_TOO_BIG
+    if b"\0" in split.fields:  # who drops NULs would find other names of fields than we do
+        return answers.NUL_IN_HEADER
     return answers.MAIL_LOOP if split.hops >= headers.MAX_HOPS else None

@@ -7,10 +7,11 @@ A local part that could be read as a route (``bob%elsewhere``, ``elsewhere!bob``
 everybody else, too: a next hop that trusts us may take it for one.
 """
 
-from reputation.events import Session
+from unicodedata import normalize
+
 from reputation.front_end_settings import ANY_DOMAIN, SmtpSettings
 from reputation.spelling import canonical_domain
-from smtp_frontend.visitor import is_among
+from smtp_frontend.visitor import Visitor, is_among
 
 _ROUTE = frozenset("%!@")
 
@@ -25,12 +26,16 @@ class Relaying:
         self._parents = tuple(f".{canonical_domain(name[2:])}" for name in names if name.startswith("*."))
         self._from = settings.relay_from
 
-    def permits(self, session: Session, recipient: str) -> bool:
+    def permits(self, visitor: Visitor, recipient: str) -> bool:
         """Whether somebody may send to `recipient`."""
-        if self._anybody or session.user or "@" not in recipient:
+        if self._anybody or visitor.facts.user or "@" not in recipient:
             return True
-        if is_among(session.client, self._from):
+        if not visitor.is_unknown and is_among(visitor.facts.client, self._from):
             return True
+        # A next hop may make one letter of what looks alike, such as a wide percent sign.
+        return self._is_ours(recipient) and self._is_ours(normalize("NFKC", recipient))
+
+    def _is_ours(self, recipient: str) -> bool:
         local, _, domain = recipient.rpartition("@")
         domain = canonical_domain(domain)
         return _ROUTE.isdisjoint(local) and (domain in self._domains or domain.endswith(self._parents))

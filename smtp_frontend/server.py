@@ -28,6 +28,7 @@ from smtp_frontend.crowd import Crowd
 from smtp_frontend.listeners import Kind, Listener
 from smtp_frontend.proxied import HEADER_SECONDS, read_header
 from smtp_frontend.proxy_header import ProxyHeader, ProxyHeaderError
+from smtp_frontend.reply import Reply
 from smtp_frontend.session import Session
 from smtp_frontend.surroundings import Surroundings
 from smtp_frontend.visitor import Arrival, is_among
@@ -40,7 +41,7 @@ SESSION_SECONDS = 86_400.0
 """No session lives longer, whatever it does."""
 PAUSE_SECONDS = 0.5
 """Until it is tried again to accept, when there is no room for one more open file."""
-HANDSHAKE_SECONDS = 30.0
+HANDSHAKE_SECONDS = 10.0
 ACCEPTED_AT_ONCE = 64
 """Clients that are taken in before others have their turn."""
 
@@ -118,7 +119,7 @@ class Server:
             reason = str(error) or "it does not come"
             log.warning("a connection of %s is closed: no PROXY header, though it is in proxy_from: %s", peer, reason)
             return None
-        if header.source is None or is_among(header.source, settings.proxy_from):  # version 1 has no other word for it
+        if header.source in (None, peer):  # itself: version 1 has no other word for it
             return Arrival(client=peer, submission=submission, tls=tls, is_check=True, has_place=True)
         has_place = is_among(header.source, settings.xclient_from)
         return Arrival(client=header.source, submission=submission, tls=tls or header.tls, has_place=has_place)
@@ -136,6 +137,16 @@ class Server:
         except (OSError, ssl.SSLError) as error:
             log.debug("no TLS with %s: %s", arrival.client, error)
             connection.close()
+
+    def refusal_of(self, arrival: Arrival) -> Reply | None:
+        """What somebody is told for whom there is no place."""
+        if self.draining:
+            return answers.CLOSING
+        if len(self.sessions) >= self.shared.settings.max_sessions:
+            return answers.TOO_MANY_SESSIONS
+        if not arrival.has_place and self.shared.crowd.is_full(arrival.client):
+            return answers.TOO_MANY_OF_YOURS
+        return None
 
     def track(self, task: asyncio.Task[None]) -> None:
         """Keep a session's task until it ends."""
@@ -175,8 +186,8 @@ class _Protocol(SMTP):
         task = asyncio.current_task()
         assert task is not None
         server.track(task)
-        if server.draining or len(server.sessions) >= settings.max_sessions:
-            await self._turn_away(self._wire)
+        if refusal := server.refusal_of(self._arrival):
+            await self._turn_away(self._wire, refusal)
             return
         session = Session(server.shared, self._wire, self._arrival)
         server.sessions.add(session)
@@ -188,9 +199,9 @@ class _Protocol(SMTP):
             server.sessions.discard(session)
             metrics.sessions.set(len(server.sessions))
 
-    async def _turn_away(self, wire: Wire) -> None:
+    async def _turn_away(self, wire: Wire, refusal: Reply) -> None:
         with suppress(ClientGone):
-            await wire.send(answers.CLOSING if self._server.draining else answers.TOO_MANY_SESSIONS)
+            await wire.send(refusal)
         await wire.close()
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -40,6 +40,9 @@ from smtp_frontend.visitor import Arrival, Visitor, arrived
 from smtp_frontend.wire import ClientGone, Wire
 
 LAST_WORD_SECONDS = 1.0
+IDLE_COMMANDS = frozenset({"EHLO", "HELO", "RSET", "NOOP", "HELP", "VRFY", "EXPN"})
+MAX_IDLE_COMMANDS = 100
+"""Of those, until a message has come: a client that says no more than this only keeps us busy."""
 
 log = logging.getLogger("reputon.smtp")
 
@@ -62,7 +65,7 @@ class Session:
         """Whose place among the sessions of one client it has taken."""
         self._transaction: Transaction | None = None
         self._transactions = 0
-        self._errors = 0
+        self._errors = self._idle_commands = 0
         self._over = False
         self._waiting = False
         self.stopping = False
@@ -125,8 +128,7 @@ class Session:
         if self._arrival.has_place and not self._visitor.proxied:
             return True
         client = self._facts.client
-        if not self._shared.crowd.enter(client):
-            log.info("a session of %s is turned away: it has as many as it may have", client)
+        if self._shared.crowd.is_full(client) or not self._shared.crowd.enter(client):
             return False
         self._place = client
         return True
@@ -166,7 +168,8 @@ class Session:
             return
         finally:
             self._waiting = False
-        reply = await self._safely(self._command(line), line[:100])
+        told = line[:100] if split(line)[0] != "AUTH" else b"AUTH"  # what follows is a password
+        reply = await self._safely(self._command(line), told)
         if reply is not None:
             await self._say(reply)
 
@@ -189,6 +192,9 @@ class Session:
         """The reply to a command; None when it has been answered already."""
         verb, argument = split(line)
         command = _COMMANDS.get(verb)
+        self._idle_commands += verb in IDLE_COMMANDS
+        if self._idle_commands > MAX_IDLE_COMMANDS:
+            return answers.TOO_MANY_ERRORS
         if self._visitor.refused and verb != "QUIT" and not (verb == "XCLIENT" and self._visitor.trusted):
             return self._error(answers.ONLY_QUIT)
         if command is None:
@@ -318,7 +324,7 @@ class Session:
             return self._error(answers.MAIL_FIRST)
         command = transaction.command
         recipient = parse_rcpt(argument, command.smtputf8)
-        if not self._shared.relaying.permits(self._facts, recipient):
+        if not self._shared.relaying.permits(self._visitor, recipient):
             return self._error(answers.NO_RELAYING)
         if len(transaction.recipients) + len(transaction.discarded) >= self._shared.max_recipients:
             return answers.TOO_MANY_RECIPIENTS
@@ -345,6 +351,7 @@ class Session:
             message = await self._wire.message(self._settings.max_message_bytes, self._settings.data_timeout_seconds)
         except TimeoutError:
             return answers.TIMED_OUT
+        self._idle_commands = 0
         try:
             await self._say(await self._received(transaction, message))
             await self._safely(self._learn(transaction, message), "what a message tells")

@@ -22,6 +22,8 @@ from smtp_frontend.relaying import Relaying
 from smtp_frontend.sleepers import Sleepers
 from smtp_frontend.spool import Spool
 
+MAX_LOG_INS_OF_ONE = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
@@ -33,6 +35,8 @@ class Surroundings:
     hostname: str
     sleepers: Sleepers
     crowd: Crowd
+    log_ins: Crowd
+    """Log-ins that are being checked: those of one client do not take all places."""
     relaying: Relaying
     spool: Spool
     services: Mapping[str, NextHop] = field(default_factory=dict)
@@ -67,6 +71,7 @@ def surroundings(settings: SmtpSettings, engine: Engine, **others: Any) -> Surro
         "hostname": hostname,
         "sleepers": Sleepers(max_sleepers=settings.max_sleepers, metrics=engine.metrics),
         "crowd": Crowd(settings.max_sessions_per_ip),
+        "log_ins": Crowd(MAX_LOG_INS_OF_ONE),
         "relaying": Relaying(settings),
         "spool": Spool(above_bytes=settings.spool_bytes, directory=settings.spool_directory),
     }

@@ -34,9 +34,9 @@ def fields(
     protocol = protocol_of(visitor, smtputf8=transaction.command.smtputf8)
     top = [
         headers.received(visitor.facts, hostname=hostname, protocol=protocol, id=id, recipient=lone, at=at),
-        headers.verdict_field(transaction.shown, tags, id, service_of(verdicts)),
+        headers.verdict_field(transaction.shown, tags, id, service_of(verdicts), private=bool(visitor.facts.user)),
     ]
-    if told is not None:
+    if told is not None and not visitor.facts.user:
         top.append(authentication_results.field(hostname, told, transaction.verdicts[-1].looked_up))
     return top
 

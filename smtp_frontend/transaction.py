@@ -19,7 +19,7 @@ from contextlib import suppress
 
 from reputation.engine import Engine
 from reputation.events import Data
-from reputation.facts import Filtered
+from reputation.facts import LookedUp
 from reputation.verdict import Action, Verdict
 from smtp_frontend import answers
 from smtp_frontend.commands import MailCommand
@@ -36,8 +36,8 @@ class Transaction:
         self.recipients: list[str] = []
         self.discarded: list[str] = []
         self.verdicts: list[Verdict] = []
-        self.judged: tuple[Data, Filtered] | None = None
-        """The message, and what content filters said about it; also when it was refused."""
+        self.judged: tuple[Data, LookedUp] | None = None
+        """The message, and what was found out about it; also when it was refused."""
         self.delivered: Data | None = None
         """The message, once the next hop has taken it."""
         self.discards = verdict.action is Action.DISCARD

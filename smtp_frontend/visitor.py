@@ -44,6 +44,8 @@ class Visitor:
     facts: Session
     submission: bool = False
     is_check: bool = False
+    is_unknown: bool = False
+    """A proxy speaks for somebody whose address it does not know. The facts name its own, whose rights are not his."""
     esmtp: bool = False
     refused: bool = False
     """At the connect: he may only say QUIT."""
@@ -79,6 +81,7 @@ class Visitor:
             trusted=self.trusted,
             facts=facts,
             submission=self.submission,
+            is_unknown=command.client is None if command.names_client else self.is_unknown or not self.proxied,
             helo_named=_first(command.helo, helo),
             proxied=True,
         )
@@ -92,6 +95,7 @@ def arrived(arrival: Arrival, xclient_from: tuple[str, ...]) -> Visitor:
         facts=Session(id=_new_id(), client=arrival.client, tls=arrival.tls),
         submission=arrival.submission,
         is_check=arrival.is_check,
+        is_unknown=arrival.is_check,
     )
 
 

@@ -19,7 +19,7 @@ from smtp_frontend.rehearsal.expectations import until
 from smtp_frontend.rehearsal.next_hop import ScriptedHop
 from smtp_frontend.server import Server
 from smtp_frontend.surroundings import open_surroundings
-from tests.dns_server import dns_server
+from tests.dns_server import DnsServer, dns_server
 from tests.mta.rspamd_for_tests import Rspamd, rspamd
 from tests.signing import key_record, rsa_key, signed
 from tests.unit.lookups.filters.conftest import GTUBE
@@ -35,6 +35,12 @@ next_hop = "{next_hop}"
 {more}
 """
 FILTER = '[lookups]\nnameservers = ["127.0.0.1:1"]\n[[filter]]\nurl = "{url}"\ndeadline_seconds = 2\n'
+
+SPF = 'example.com. 60 TXT "v=spf1 ip4:127.0.0.1 -all"\nexample.org. 60 TXT "v=spf1 -all"\n'
+
+
+def filtered_by(server: Rspamd, dns: DnsServer) -> str:
+    return f'[lookups]\nnameservers = ["{dns.address}"]\n[[filter]]\nurl = "{server.url}"\n'
 
 
 class FrontEnd:
@@ -52,6 +58,10 @@ class FrontEnd:
             return str(await client.message(content))
         finally:
             await client.hang_up()
+
+    def learned(self, kind: str) -> float:
+        """Outcomes of a kind."""
+        return self.engine.metrics.registry.get_sample_value("reputon_outcomes_total", {"kind": kind}) or 0.0
 
     async def evidence(self, entity: str) -> tuple[float, float]:
         """How much good and bad evidence there is of somebody himself."""
@@ -89,18 +99,31 @@ async def hop() -> AsyncIterator[ScriptedHop]:
 async def test_gtube_is_refused_and_counts_against_the_sender_and_the_client(
     filter_server: Rspamd, hop: ScriptedHop
 ) -> None:
-    async with serving(hop, FILTER.format(url=filter_server.url)) as mx:
+    async with dns_server(SPF) as dns, serving(hop, filtered_by(filter_server, dns)) as mx:
         assert (await mx.send(GTUBE)).startswith("554 5.7.1")
         assert hop.received == []
-        await until(lambda: mx.engine.metrics.outcomes.labels("spam")._value.get() == 1, "the outcome is learned")
+        await until(lambda: mx.learned("spam") == 1, "the outcome is learned")
         for entity in ("sender:alice@example.com", "ip:127.0.0.1", "sender_domain:example.com"):
             assert await mx.evidence(entity) == (0, 1)
 
 
+async def test_spam_in_the_name_of_somebody_else_is_no_evidence_against_him(
+    filter_server: Rspamd, hop: ScriptedHop
+) -> None:
+    """Whoever sends chooses what the filter says, and whose name he writes."""
+    async with dns_server(SPF) as dns, serving(hop, filtered_by(filter_server, dns)) as mx:
+        forged = b"From: boss@example.org\r\n" + GTUBE
+        assert (await mx.send(forged, sender="boss@example.org")).startswith("554 5.7.1")
+        await until(lambda: mx.learned("spam") == 1, "the outcome is learned")
+        assert await mx.evidence("ip:127.0.0.1") == (0, 1)
+        for entity in ("sender:boss@example.org", "sender_domain:example.org", "author:boss@example.org"):
+            assert await mx.evidence(entity) == (0, 0)
+
+
 async def test_good_mail_passes_and_is_evidence_too(filter_server: Rspamd, hop: ScriptedHop) -> None:
-    async with serving(hop, FILTER.format(url=filter_server.url)) as mx:
+    async with dns_server(SPF) as dns, serving(hop, filtered_by(filter_server, dns)) as mx:
         assert (await mx.send(b"Subject: hello\r\n\r\nhello\r\n")).startswith("250")
-        await until(lambda: mx.engine.metrics.outcomes.labels("ham")._value.get() == 1, "the outcome is learned")
+        await until(lambda: mx.learned("ham") == 1, "the outcome is learned")
         assert await mx.evidence("sender:alice@example.com") == (1, 0)
 
 

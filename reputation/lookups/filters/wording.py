@@ -14,7 +14,7 @@ MAX_VALUE_LENGTH = 1_000
 MAX_REPLY_LENGTH = 400
 """RFC 5321 section 4.5.3.1.5: a reply line has 512 octets, and has a code in it."""
 MAX_FIELD_LENGTH = 8_000
-_FOLD = re.compile(r"[ \t]*(?:\r\n|\r|\n)[ \t]*")
+_FOLD = re.compile(r"(?:(?<![ \t])[ \t]++)?(?:\r\n|\r|\n)[ \t]*")
 _NAME = re.compile(r"[!-9;-~]{1,76}")
 """Of a field of a message: RFC 5322 section 3.6.8."""
 _SEPARATORS = re.compile(r'[,"]')

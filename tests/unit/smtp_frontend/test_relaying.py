@@ -4,16 +4,24 @@ from ipaddress import ip_address
 
 import pytest
 
-from reputation.events import Session
 from reputation.front_end_settings import SmtpSettings
 from smtp_frontend.relaying import Relaying
+from smtp_frontend.visitor import Arrival, arrived
 
 OURS = SmtpSettings(relay_domains=("example.net", "*.example.org", "bücher.example".encode("idna").decode()))
 
 
-def may(recipient: str, *, client: str = "192.0.2.1", user: str = "", settings: SmtpSettings = OURS) -> bool:
-    session = Session(id="s", client=ip_address(client), user=user)
-    return Relaying(settings).permits(session, recipient)
+def may(
+    recipient: str,
+    *,
+    client: str = "192.0.2.1",
+    user: str = "",
+    settings: SmtpSettings = OURS,
+    is_unknown: bool = False,
+) -> bool:
+    visitor = arrived(Arrival(client=ip_address(client), is_check=is_unknown), ())
+    visitor.learned(user=user)
+    return Relaying(settings).permits(visitor, recipient)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,9 @@ def test_anybody_may_send_to_our_domains(recipient: str) -> None:
         "example.com!bob@example.net",
         '"bob@example.com"@example.net',
         '"bob%example.com"@example.net',
+        "bob\N{FULLWIDTH PERCENT SIGN}example.com@example.net",
+        "bob\N{FULLWIDTH COMMERCIAL AT}example.com@example.net",
+        "bob@example.com\N{FULLWIDTH COMMERCIAL AT}x.example.org",
     ],
 )
 def test_nobody_else_is_sent_to(recipient: str) -> None:
@@ -64,6 +75,7 @@ def test_our_own_networks_send_anywhere() -> None:
     assert may("bob@example.com", client="198.51.100.9", settings=settings)
     assert may("bob@example.com", client="2001:db8::9", settings=settings)
     assert not may("bob@example.com", client="192.0.2.1", settings=settings)
+    assert not may("bob@example.com", client="198.51.100.9", settings=settings, is_unknown=True), "a proxy's own rights"
 
 
 @pytest.mark.parametrize("domains", [(), ("*",), ("example.net", "*")])

@@ -1,0 +1,1 @@
+"""The policy service over real sockets, asked as a mail server asks."""
