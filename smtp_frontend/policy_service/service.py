@@ -83,8 +83,7 @@ class PolicyService:
         """Answer on sockets that are bound and listen already: TCP, or unix."""
         loop = asyncio.get_running_loop()
         for each in sockets:
-            serve = loop.create_unix_server if each.family == socket.AF_UNIX else loop.create_server
-            self._listeners.append(await serve(self._connection, sock=each, backlog=BACKLOG))
+            self._listeners.append(await loop.create_server(self._connection, sock=each, backlog=BACKLOG))
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep(), name="policy service: sweep")
 
