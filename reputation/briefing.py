@@ -70,6 +70,8 @@ class Briefing:
         """The moment, with what the policy's conditions look at at its stage."""
         event, network = moment.event, moment.looked_up.network
         wanted, inquiry = policy.lookups[event.stage], policy.inquiries[event.stage]
+        if moment.looked_up.is_complete:
+            wanted = frozenset()
         if wanted and inquiry:
             looking_up = self.lookups.look_up(event, wanted, network)
             looked_up, known = await asyncio.gather(looking_up, self._known(inquiry, moment.entities))
@@ -80,7 +82,7 @@ class Briefing:
         else:
             return moment
         entities = entities_of(event, self._spelling, looked_up)
-        return moment._replace(entities=entities, looked_up=looked_up, known=known)
+        return moment._replace(entities=entities, looked_up=replace(looked_up, is_complete=True), known=known)
 
     async def _known(self, inquiry: Inquiry, entities: Entities) -> Known:
         now = self._clock.monotonic()

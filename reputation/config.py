@@ -282,6 +282,20 @@ def effective_lines(settings: Settings) -> Iterator[str]:
         yield from (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items())
 
 
+def doubts(settings: Settings) -> Iterator[str]:
+    """What can be used, and is hardly what somebody wants."""
+    if not settings.rule and not settings.python:
+        yield 'there is no rule, so nothing is limited: include = ["default"] takes those that come with reputon'
+    smtp = settings.smtp
+    if smtp.auth is not None and not (smtp.listen_submission or smtp.listen_submissions):
+        yield "[smtp.auth] is there, and nobody is asked for a password: name listen_submission or listen_submissions"
+    named = {rule.service for rule in settings.rule}
+    for service in smtp.services if not settings.python else ():
+        if service not in named:
+            there = ", ".join(sorted(named - {""})) or "none"
+            yield f"[smtp.services] {service}: no rule puts a message in this class; there are: {there}"
+
+
 def without_password(url: str) -> str:
     """`url` with its password replaced.
 

@@ -33,6 +33,7 @@ from reputation.entries import DEFAULT_NEVER_BAN, Ban, Target
 from reputation.errors import StoreError, StoreUnavailable
 from reputation.events import Disconnect, Event, Outcome, Rcpt
 from reputation.explanation import Explanation, reputation_of
+from reputation.facts import NOTHING_LOOKED_UP, LookedUp
 from reputation.holds import Holds, words_of_hold
 from reputation.inquiry import score_of
 from reputation.keys import Dimension, Entities, Entity, Key, composite, entities_of
@@ -98,10 +99,13 @@ class Engine:
         self._briefing.begin_anew()
         self.registrar.use(policy)
 
-    async def judge(self, event: Event) -> Verdict:
-        """What to do about `event`. Never raises for a store that is away."""
+    async def judge(self, event: Event, looked_up: LookedUp = NOTHING_LOOKED_UP) -> Verdict:
+        """What to do about `event`. Never raises for a store that is away.
+
+        `looked_up` is what was found out when it was judged before: nobody is asked about the same thing twice.
+        """
         started, policy = self._clock.monotonic(), self.policy
-        looked_up = self._briefing.network(event)
+        looked_up = looked_up if looked_up.is_complete else self._briefing.network(event)
         entities = entities_of(event, self.spelling, looked_up)
         standing = self._standing(event, entities, started)
         verdict = self._banned(policy, event, standing)

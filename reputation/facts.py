@@ -134,6 +134,8 @@ class LookedUp:
     arc_domain: str = ""
     """Who has sealed last, lower case; only with a pass."""
     filtered: Filtered = NOT_FILTERED
+    is_complete: bool = False
+    """Whether all that was wanted has been asked: about the same event nobody is asked again."""
 
     @property
     def dkim_domains(self) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ _DOMAIN = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_-]{1,6
 
 def _host_port(text: str) -> str:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not host or not port.isdigit() or int(port) > 65_535 or (":" in host and not is_bracketed):
         raise ValueError(f'"{text}" is not HOST:PORT: write "127.0.0.1:25" or "[::1]:25"')
     return text
 
@@ -37,9 +38,13 @@ def _host_port_or_socket(text: str) -> str:
 
 def _network(text: str) -> str:
     try:
-        ip_network(text)
+        network = ip_network(text)
     except ValueError:
-        raise ValueError(f'"{text}" is no address or network: write "192.0.2.7" or "192.0.2.0/24"') from None
+        raise ValueError(
+            f'"{text}" is no address or network: write "192.0.2.7" or "192.0.2.0/24", with nothing behind the prefix'
+        ) from None
+    if not network.prefixlen:
+        raise ValueError(f"{text} is everybody: name your own machines")
     return text
 
 
@@ -224,8 +229,8 @@ class SmtpSettings(Table):
         hops = (self.next_hop, *self.services.values())
         if not self.relay_domains and any(hop.startswith("smtp:") for hop in hops):
             raise ValueError(
-                "relay_domains: say which domains anybody may send to, or a next hop that trusts this machine makes it "
-                'an open relay; ["*"] says that the next hop refuses by itself what is not its own'
+                'relay_domains is missing, and strangers get here: write your domains, ["example.net"]; or ["*"] if '
+                "the next hop itself refuses what is not its own, whoever brings it"
             )
 
     @property

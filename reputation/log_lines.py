@@ -49,6 +49,7 @@ FIELDS: Mapping[str, Field] = {
     "reason": Field("event.reason"),
     "rule": Field("rule.name"),
     "entry": Field("reputon.entry"),
+    "by": Field("reputon.by"),
     "key": Field("reputon.key"),
     "count": Field("reputon.count", int),
     "limit": Field("reputon.limit"),
@@ -82,7 +83,7 @@ class MailLine:
     """A line of the mail log before it is written."""
 
     kind: str
-    """``verdict``, ``log-in`` or ``message``."""
+    """``verdict``, ``log-in``, ``refused`` or ``message``."""
     summary: str
     succeeded: bool
     """Whether the client got what it asked for."""

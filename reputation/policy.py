@@ -168,7 +168,7 @@ class Policy:
                 continue
             if plan.of_units:
                 charges.append(Charge(Key(entity, metric, scope), plan, cost(event)))
-            elif plan.kind is Kind.LEASES:
+            elif plan.kind is Kind.LEASES and event.session.has_end:
                 charges.append(Charge(Key(entity, metric, scope), plan, 1, event.session.id))
             elif of is not None and (member := entities.get(of)) is not None:
                 charges.append(Charge(Key(entity, metric, scope), plan, 1, member_of(member)))

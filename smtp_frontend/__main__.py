@@ -19,15 +19,18 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from reputation.assemble import open_engine, settings_of
-from reputation.config import Settings, effective_lines
+from reputation.config import Settings, doubts, effective_lines
 from reputation.engine import Engine
 from reputation.errors import ConfigError, StoreError
 from reputation.front_end_settings import SmtpSettings
 from reputation.log_lines import start_log
+from reputation.policy import Policy
+from reputation.store.memory import MemoryStore
 from smtp_frontend.listeners import Kind, Listener, adopted, opened, withdraw
 from smtp_frontend.notify import Notifier, announce
 from smtp_frontend.reloading import reloading, remember
@@ -40,6 +43,7 @@ DESCRIPTORS_PER_SESSION = 3
 OTHER_DESCRIPTORS = 150
 """Files that are open besides those of sessions: listeners, the store, logs, turned-away clients."""
 MAX_WORKERS = 256
+THREADS = 40
 
 log = logging.getLogger("reputon.smtp")
 
@@ -47,26 +51,35 @@ log = logging.getLogger("reputon.smtp")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal comes; returns the exit status."""
     given = _parser().parse_args(arguments)
-    path: Path = given.config
     remember()
     try:
-        settings = settings_of(path)
-        start_log(settings.log.level.upper(), settings.log.format)
-        notifier = Notifier.of(os.environ, given.report)
-        workers: int = given.workers or settings.smtp.workers
-        if given.sockets is not None:
-            asyncio.run(serve(settings, path, notifier, given.sockets))
-            return 0
-        _log_settings(settings, path)
-        if workers > 1:
-            return asyncio.run(supervise(settings, path, workers, notifier))
-        asyncio.run(serve(settings, path, notifier))
+        return _run(given)
     except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - there may be no log yet
+        text = str(error)
+        named = text if text.startswith(str(given.config)) else f"{given.config}: {text}"
+        print(named, file=sys.stderr)  # noqa: T201 - there may be no log yet
         return 1
     except StoreError as error:
         log.critical("cannot start: %s", error)
         return 3
+
+
+def _run(given: argparse.Namespace) -> int:
+    path: Path = given.config
+    settings = settings_of(path)
+    if given.check:
+        asyncio.run(checked(settings))
+        return 0
+    start_log(settings.log.level.upper(), settings.log.format)
+    notifier = Notifier.of(os.environ, given.report)
+    if given.sockets is not None:
+        asyncio.run(serve(settings, path, notifier, given.sockets))
+        return 0
+    _log_settings(settings, path)
+    workers: int = given.workers or settings.smtp.workers
+    if workers > 1:
+        return asyncio.run(supervise(settings, path, workers, notifier))
+    asyncio.run(serve(settings, path, notifier))
     return 0
 
 
@@ -80,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes that share the ports, in place of smtp.workers",
     )
+    parser.add_argument("--check", action="store_true", help="only say whether the configuration can be used")
     # What a parent says to its workers.
     parser.add_argument("--sockets", help=argparse.SUPPRESS)
     parser.add_argument("--report", type=int, help=argparse.SUPPRESS)
@@ -92,7 +106,15 @@ def _log_settings(settings: Settings, path: Path) -> None:
         level = logging.DEBUG if line == "[[rule]]" else level  # hundreds of lines, which check-config shows
         log.log(level, "config %s", line)
     rules, shadow = len(settings.rule), sum(rule.mode == "shadow" for rule in settings.rule)
+    for warning in doubts(settings):
+        log.warning("config %s: %s", path, warning)
     log.info("config %s: %d rules, %d of them in shadow mode; check-config --print shows them", path, rules, shadow)
+
+
+async def checked(settings: Settings) -> None:
+    """Open what the front end needs, certificates and passwords too, but listen nowhere. Raises `ConfigError`."""
+    async with open_surroundings(settings.smtp, Engine(policy=Policy(), store=MemoryStore())):
+        pass
 
 
 async def serve(settings: Settings, path: Path, notifier: Notifier, sockets: str | None = None) -> None:
@@ -103,6 +125,8 @@ async def serve(settings: Settings, path: Path, notifier: Notifier, sockets: str
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    # Names are looked up in threads, too: a DNS that hangs must not hold up who writes a file.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     alive = asyncio.create_task(notifier.stay_alive(), name="watchdog")
     async with open_engine(settings) as engine, reloading(engine, settings, path, notifier):
         listeners = opened(settings) if sockets is None else adopted(sockets)
@@ -127,7 +151,7 @@ async def _front_ends(
 ) -> AsyncIterator[Server]:
     """The SMTP server, and the policy service where one is wanted, for as long as the block runs; then they drain."""
     asks = settings.policy_service
-    smtp = within_descriptors(settings.smtp, asks.max_connections if asks.listen else 0)
+    smtp = within_descriptors(settings.smtp, other_connections(settings))
     async with open_surroundings(smtp, engine) as shared:
         server, closing = Server(shared), []
         asked = [listener.socket for listener in listeners if listener.kind is Kind.POLICY]
@@ -146,18 +170,26 @@ async def _front_ends(
             await asyncio.gather(*(close() for close in closing))  # each stops to listen before it waits for anybody
 
 
+def other_connections(settings: Settings) -> int:
+    """Descriptors that go to mail servers that ask, to filters, and to whoever knows the passwords."""
+    asks = settings.policy_service
+    asked = asks.max_connections if asks.listen else 0
+    return asked + 201 * len(settings.filter_) + (50 if settings.smtp.auth is not None else 0)
+
+
 def within_descriptors(smtp: SmtpSettings, connections: int = 0) -> SmtpSettings:
     """The settings with as many sessions as this process may have files open; raises its limit as far as it may.
 
-    Without descriptors nobody could even be told 421. `connections` are those of the policy service.
+    Without descriptors nobody could even be told 421. `connections` are those of others than clients.
     """
     others = OTHER_DESCRIPTORS + connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS_PER_SESSION * smtp.max_sessions + others
+    each = DESCRIPTORS_PER_SESSION + bool(smtp.services)
+    wanted = each * smtp.max_sessions + others
     if soft < wanted:
         soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    sessions = max(1, (soft - others) // DESCRIPTORS_PER_SESSION)
+    sessions = max(1, (soft - others) // each)
     if sessions >= smtp.max_sessions:
         return smtp
     log.warning("max_sessions is %d, not %d: only %d files may be open (ulimit -n)", sessions, smtp.max_sessions, soft)

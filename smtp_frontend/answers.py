@@ -31,6 +31,7 @@ OUR_TROUBLE = Reply(451, "Temporary local problem, please try again later", "4.3
 TROUBLE_AT_CONNECT = replace(OUR_TROUBLE, code=421)
 CLOSING = Reply(421, "Service is closing, please try again", "4.3.2", ours=True)
 TOO_MANY_SESSIONS = Reply(421, "Too many sessions, please try again later", "4.3.2", ours=True)
+CLIENT_GONE = Reply(451, "Client has gone", "4.4.2", ours=True)
 TIMED_OUT = Reply(421, "Timed out waiting for you", "4.4.2")
 TOO_MANY_ERRORS = Reply(421, "Too many errors", "4.7.0")
 

@@ -4,7 +4,10 @@ A rule with ``count = "concurrent"`` counts on the whole fleet and can do more; 
 the store nothing.
 """
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from reputation.events import ClientAddress
 from reputation.spelling import network_id
@@ -51,3 +54,37 @@ class Crowd:
     def __len__(self) -> int:
         """Clients that have a session."""
         return len(self._sessions)
+
+
+class Turns:
+    """Waits for a turn: so many of one client have theirs at once, and the others wait, for so long at most."""
+
+    def __init__(self, most_of_one: int, patience_seconds: float) -> None:
+        self._most = most_of_one
+        self._patience_seconds = patience_seconds
+        self._queues: dict[str, tuple[asyncio.Semaphore, int]] = {}
+        """Client -> its turns, and how many have or want one."""
+
+    @asynccontextmanager
+    async def place(self, client: ClientAddress) -> AsyncIterator[None]:
+        """Raises TimeoutError when it takes too long until it is this one's turn."""
+        who = network_id(client, v4=32, v6=64)
+        turns, wanted = self._queues.get(who, (asyncio.Semaphore(self._most), 0))
+        self._queues[who] = turns, wanted + 1
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                await turns.acquire()
+            try:
+                yield
+            finally:
+                turns.release()
+        finally:
+            turns, wanted = self._queues[who]
+            if wanted > 1:
+                self._queues[who] = turns, wanted - 1
+            else:
+                del self._queues[who]
+
+    def __len__(self) -> int:
+        """Clients that have or want a turn."""
+        return len(self._queues)

@@ -189,7 +189,7 @@ def received(session: Session, *, hostname: str, protocol: str, id: str, recipie
 
 
 def verdict_field(
-    verdict: Verdict, tags: tuple[str, ...], id: str, service: str = "", *, private: bool = False
+    verdict: Verdict, tags: tuple[str, ...], id: str, service: str = "", *, filtered: str = "", private: bool = False
 ) -> bytes:
     """The field that says why the message was let through, and for what service, in the words of the log line.
 
@@ -209,6 +209,8 @@ def verdict_field(
         words.append(f"tags={','.join(tags)}")
     if service:
         words.append(f"service={ascii_only(service)[:MAX_KEY_LENGTH]}")
+    if filtered:
+        words.append(f"filter={ascii_only(filtered)}")
     words.append(f"id={id}")
     # RFC 5322 section 2.1.1: folded, so that no line grows beyond 998 octets.
     return ("\r\n\t".join(words) + "\r\n").encode("ascii", "backslashreplace")

@@ -22,15 +22,20 @@ class Judge:
         self._longest_seconds = shared.settings.max_delay_seconds
         self._gone = gone
 
-    async def judge(self, event: Event) -> tuple[Verdict, Reply | None]:
-        """The verdict about an event, and the reply when it is refused."""
+    @property
+    def client_is_gone(self) -> bool:
+        """Whether the connection is lost, so that no answer would be heard."""
+        return self._gone.is_set()
+
+    async def judge(self, event: Event, *, holds: bool = True) -> tuple[Verdict, Reply | None]:
+        """The verdict about an event, and the reply when it is refused. Whoever has waited is not held again."""
         verdict = await self._engine.judge(event)
-        held, longest = 0.0, self._longest_seconds
+        held, longest = 0.0, self._longest_seconds if holds else 0.0
         while verdict.action is Action.THROTTLE and held + verdict.retry_after_seconds <= longest:
             if not await self._sleep(verdict.retry_after_seconds) or self._gone.is_set():
                 break
             held += verdict.retry_after_seconds
-            verdict = await self._engine.judge(event)
+            verdict = await self._engine.judge(event, looked_up=verdict.looked_up)
         if (delay := min(verdict.delay_seconds, longest - held)) > 0:
             try:
                 held += delay * await self._sleep(delay)

@@ -79,7 +79,9 @@ def opened(settings: Settings, environ: Mapping[str, str] = os.environ, *, reuse
             try:
                 settings.smtp.check_relaying()
             except ValueError as error:
-                raise ConfigError(f"a socket of systemd ({listener.name}) is for mail from anywhere: {error}") from None
+                raise ConfigError(
+                    f"a socket of systemd ({listener.name}) is for mail from anywhere: [smtp] {error}"
+                ) from None
     return given + bind(settings, reuse_port=reuse_port, without={listener.kind for listener in given})
 
 

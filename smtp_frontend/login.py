@@ -72,7 +72,7 @@ class LogIn:
             return await self._failed(session, credentials.login), ""
         known = replace(session, user=verified.user)
         event = Auth(session=known, login=credentials.login, success=True)
-        _, refusal = await self._judge.judge(event)
+        _, refusal = await self._judge.judge(event, holds=False)
         if refusal:
             return refusal, ""
         self._ended("accepted", event)
@@ -80,16 +80,12 @@ class LogIn:
 
     async def _asked(self, verifier: Verifier, credentials: Credentials, session: Session) -> Verified | None:
         """What whoever knows the passwords says; None where that cannot be found out now."""
-        places = self._shared.log_ins
-        if not places.enter(session.client):
-            return None
         try:
-            return await verifier.verify(credentials, str(session.client))
-        except VerifierUnavailable as error:
+            async with self._shared.log_ins.place(session.client):
+                return await verifier.verify(credentials, str(session.client))
+        except (VerifierUnavailable, TimeoutError) as error:
             log.debug("a log-in cannot be checked: %s", error)  # the verifier has told, once
             return None
-        finally:
-            places.leave(session.client)
 
     async def _failed(self, session: Session, login: str) -> Reply:
         self._failures += 1

@@ -1,4 +1,4 @@
-"""The mail log: one line per verdict, log-in and message, ``key=value``, with stable keys.
+"""The mail log: one line per verdict, log-in, refusal and message, ``key=value``, with stable keys.
 
 Values that a client chose are escaped, so a line is always one line. A record carries its fields beside its text, for
 who writes them another way (`reputation.log_lines`).
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from reputation.events import Auth, Data, Event, Mail, Rcpt, Stage
 from reputation.log_lines import MAIL_LINE, MailLine
 from reputation.verdict import Action, Verdict
+from smtp_frontend.reply import Reply
 
 log = logging.getLogger("reputon.maillog")
 
@@ -54,6 +55,14 @@ def message(**fields: object) -> None:
     """Log what became of a message."""
     result = str(fields.get("result", ""))
     _write(logging.INFO, MailLine(kind="message", summary=result, succeeded=result not in FAILED, fields=fields))
+
+
+def refused(by: str, reply: Reply, event: Event) -> None:
+    """Log a refusal that is no rule's: by a setting, or by the next hop."""
+    session = event.session
+    told = {"stage": event.stage, "by": by, "reply": reply, **_envelope(event), "client": session.client}
+    fields: dict[str, object] = {**told, "user": session.user, "session": session.id}
+    _write(logging.INFO, MailLine(kind="refused", summary=by, succeeded=False, fields=fields))
 
 
 def log_in(result: str, event: Auth) -> None:

@@ -22,6 +22,7 @@ from smtp_frontend.reply import Reply
 from smtp_frontend.surroundings import Surroundings
 from smtp_frontend.transaction import Transaction
 from smtp_frontend.visitor import Visitor
+from smtp_frontend.wire import ClientGone
 
 OUTCOMES = {
     Judgement.HAM: OutcomeKind.HAM,
@@ -61,14 +62,19 @@ class Reception:
         transaction.judged = event, verdict.looked_up
         if refusal is None and verdict.looked_up.filtered.failed_closed:
             await self._engine.refund(verdict)
+            transaction.comes_again = True
             refusal = answers.OUR_TROUBLE
         if refusal:
             return self._finished(passage, refusal, "refused")
         transaction.add(verdict)
         if verdict.action is Action.DISCARD or not transaction.recipients:
             return self._finished(passage, Reply(250, f"Accepted {id}", "2.0.0"), "discarded")
+        if self._judge.client_is_gone:  # it hears no 250 and comes again: to deliver now would be twice
+            self._finished(passage, answers.CLIENT_GONE, "not-delivered")
+            raise ClientGone
         reply = await self._passed_on(passage, event, verdict)
         transaction.delivered = event if reply.positive else None
+        transaction.comes_again = not reply.positive and not reply.permanent
         return self._finished(passage, reply, "delivered" if reply.positive else "not-delivered")
 
     async def _passed_on(self, passage: Passage, event: Data, verdict: Verdict) -> Reply:
@@ -95,7 +101,9 @@ class Reception:
         await asyncio.gather(*map(self._engine.learn, outcomes))
 
     async def _learn_filtered(self, transaction: Transaction) -> None:
-        if transaction.judged is not None and (outcome := _outcome_of(*transaction.judged)) is not None:
+        if transaction.comes_again or transaction.judged is None:
+            return
+        if (outcome := _outcome_of(*transaction.judged)) is not None:
             await self._engine.learn(outcome)
 
     def _finished(self, passage: Passage, reply: Reply, result: str) -> Reply:

@@ -64,6 +64,7 @@ class Server:
             if listener.kind is not Kind.POLICY:
                 listener.socket.setblocking(False)
                 task = asyncio.create_task(self._accept(listener), name=f"accept {listener.name}")
+                task.add_done_callback(_report)
                 self._accepting.append((task, listener.socket))
 
     async def _accept(self, listener: Listener) -> None:
@@ -87,8 +88,10 @@ class Server:
         """What comes before the session. Who is slow in it takes a place of his own sessions."""
         peer = _unmapped(peer)
         is_proxy = is_among(peer, self.shared.settings.proxy_from)
+        # Only a handshake can be slow. A session counts by itself (`refusal_of`), and hears when it is one too many.
+        may_be_slow = kind is Kind.SUBMISSIONS and not is_proxy
         is_too_much = len(self._tasks) > 2 * self.shared.settings.max_sessions  # sessions, and who waits for one
-        if is_too_much or not (is_proxy or self._waiting.enter(peer)):
+        if is_too_much or (may_be_slow and not self._waiting.enter(peer)):
             connection.close()
             return
         try:
@@ -100,7 +103,7 @@ class Server:
             connection.close()
             raise
         finally:
-            if not is_proxy:
+            if may_be_slow:
                 self._waiting.leave(peer)
 
     async def _arrival(
@@ -116,8 +119,8 @@ class Server:
             async with asyncio.timeout(HEADER_SECONDS):
                 header: ProxyHeader = await read_header(connection)
         except (ProxyHeaderError, TimeoutError, OSError) as error:
-            reason = str(error) or "it does not come"
-            log.warning("a connection of %s is closed: no PROXY header, though it is in proxy_from: %s", peer, reason)
+            reason = str(error) or f"nothing came in {HEADER_SECONDS:g} s"
+            log.warning("%s is in smtp.proxy_from, and a connection of it has no PROXY header: %s", peer, reason)
             return None
         if header.source in (None, peer):  # itself: version 1 has no other word for it
             return Arrival(client=peer, submission=submission, tls=tls, is_check=True, has_place=True)
@@ -135,7 +138,7 @@ class Server:
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
             )
         except (OSError, ssl.SSLError) as error:
-            log.debug("no TLS with %s: %s", arrival.client, error)
+            log.info("no TLS with %s: %s", arrival.client, error)
             connection.close()
 
     def refusal_of(self, arrival: Arrival) -> Reply | None:
@@ -157,10 +160,11 @@ class Server:
         """Stop listening, let open transactions finish for `drain_seconds`, then end what is left."""
         self.draining = True
         accepting = [task for task, _ in self._accepting]
-        for task, listening in self._accepting:
+        for task in accepting:
             task.cancel()
-            listening.close()
         await asyncio.gather(*accepting, return_exceptions=True)
+        for _, listening in self._accepting:
+            listening.close()
         await asyncio.gather(*(session.stop() for session in self.sessions))
         if self._tasks:
             _, left = await asyncio.wait(self._tasks, timeout=self.shared.settings.drain_seconds)
@@ -215,6 +219,12 @@ class _Protocol(SMTP):
     def eof_received(self) -> bool | None:
         # Not aiosmtpd's: a client that has sent all it has to say still waits for our answer.
         return asyncio.StreamReaderProtocol.eof_received(self)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Accepting ends when it is told to. If it ends otherwise, nobody is heard any more: that must not be silent."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("%s has ended", task.get_name(), exc_info=error)
 
 
 def _unmapped(address: ClientAddress) -> ClientAddress:

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from reputation.events import ClientAddress, Connect, Disconnect, Helo, Mail, Outcome, OutcomeKind, Rcpt, Stage
 from reputation.events import Session as Facts
-from smtp_frontend import answers, trace
+from smtp_frontend import answers, maillog, trace
 from smtp_frontend.commands import (
     XCLIENT_ATTRIBUTES,
     CommandError,
@@ -57,7 +57,7 @@ class Session:
         self._wire = wire
         self._arrival = arrival
         self._visitor: Visitor = arrived(arrival, shared.settings.xclient_from)
-        self._hops = Hops(shared.next_hop, shared.services)
+        self._hops = Hops(shared.next_hop, shared.services, lambda: self._visitor)
         self._judge = Judge(shared, wire.gone)
         self._log_in = LogIn(shared, self._judge, wire)
         self._reception = Reception(shared, self._judge)
@@ -198,6 +198,8 @@ class Session:
         if self._visitor.refused and verb != "QUIT" and not (verb == "XCLIENT" and self._visitor.trusted):
             return self._error(answers.ONLY_QUIT)
         if command is None:
+            if verb == "PROXY":
+                log.warning("a PROXY header of %s, which is not in smtp.proxy_from", self._facts.client)
             return self._error(answers.UNKNOWN_COMMAND)
         return await command(self, argument)
 
@@ -209,7 +211,10 @@ class Session:
     def _error(self, reply: Reply) -> Reply:
         """Count a mistake of the client's; too many end the session."""
         self._errors += 1
-        return answers.TOO_MANY_ERRORS if self._errors >= self._settings.max_errors else reply
+        if self._errors < self._settings.max_errors:
+            return reply
+        log.info("session %s of %s is ended: %d commands that failed", self._facts.id, self._facts.client, self._errors)
+        return answers.TOO_MANY_ERRORS
 
     # Commands, in the order of a session
 
@@ -273,7 +278,7 @@ class Session:
             return self._error(answers.NOT_IN_TRANSACTION)
         proxied = visitor.speaks_for(parse_xclient(argument))
         await self._disconnect()
-        self._visitor, self._errors = proxied, 0
+        self._visitor, self._errors, self._idle_commands = proxied, 0, 0
         log.debug("session %s: XCLIENT, from now on session %s", visitor.facts.id, proxied.facts.id)
         return await self._greet()
 
@@ -306,11 +311,13 @@ class Session:
         if self._visitor.submission and not self._facts.user:  # RFC 6409 section 4.3
             return self._error(answers.AUTH_FIRST if self._facts.tls else answers.STARTTLS_FIRST)
         command = parse_mail(argument)
+        self._idle_commands = 0
         if self._visitor.put_off and (refusal := await self._come_forward()):
             return refusal
-        if command.declared_bytes > self._settings.max_message_bytes:
-            return answers.TOO_BIG
         event = Mail(session=self._facts, sender=command.sender, declared_bytes=command.declared_bytes)
+        if command.declared_bytes > self._settings.max_message_bytes:
+            maillog.refused("max_message_bytes", answers.TOO_BIG, event)
+            return answers.TOO_BIG
         verdict, refusal = await self._judge.judge(event)
         if refusal:
             return refusal
@@ -324,16 +331,20 @@ class Session:
             return self._error(answers.MAIL_FIRST)
         command = transaction.command
         recipient = parse_rcpt(argument, command.smtputf8)
+        event = Rcpt(session=self._facts, sender=command.sender, recipient=recipient)
         if not self._shared.relaying.permits(self._visitor, recipient):
+            maillog.refused("relay_domains", answers.NO_RELAYING, event)
             return self._error(answers.NO_RELAYING)
         if len(transaction.recipients) + len(transaction.discarded) >= self._shared.max_recipients:
             return answers.TOO_MANY_RECIPIENTS
-        event = Rcpt(session=self._facts, sender=command.sender, recipient=recipient)
         verdict, refusal = await self._judge.judge(event)
         if refusal:
             return refusal
+        self._idle_commands = 0
         service = trace.service_of((*self._visitor.verdicts.values(), transaction.verdicts[0], verdict))
         reply, is_about_recipient = await transaction.recipient(recipient, verdict, service)
+        if not reply.positive:
+            maillog.refused("next_hop" if not reply.ours else "us", reply, event)
         if is_about_recipient and answers.names_unknown_recipient(reply):
             await self._engine.learn(Outcome(kind=OutcomeKind.UNKNOWN_RECIPIENT, event=event))
         return reply
@@ -353,8 +364,10 @@ class Session:
             return answers.TIMED_OUT
         self._idle_commands = 0
         try:
-            await self._say(await self._received(transaction, message))
-            await self._safely(self._learn(transaction, message), "what a message tells")
+            try:
+                await self._say(await self._received(transaction, message))
+            finally:  # also of a client that has hung up: who does would never be counted
+                await self._safely(self._learn(transaction, message), "what a message tells")
         finally:
             self._shared.spool.let_go(message)
         return None
@@ -408,8 +421,14 @@ class Session:
 
     async def _end(self) -> None:
         self._leave_place()
+        cancelled: asyncio.CancelledError | None = None
         for step in (self._reset, self._hops.close, self._disconnect, self._wire.close):
-            await self._safely(step(), "the end")
+            try:
+                await self._safely(step(), "the end")
+            except asyncio.CancelledError as error:  # the drain: what is left is done all the same
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
 
 _COMMANDS: Mapping[str, Callable[[Session, bytes], Awaitable[Reply | None]]] = {

@@ -11,11 +11,11 @@ from typing import Any
 
 from reputation.engine import Engine
 from reputation.errors import ConfigError
-from reputation.front_end_settings import SmtpSettings
+from reputation.front_end_settings import AuthSettings, SmtpSettings
 from smtp_frontend.auth import open_verifier
 from smtp_frontend.auth.contract import Verifier
 from smtp_frontend.certificates import Certificates
-from smtp_frontend.crowd import Crowd
+from smtp_frontend.crowd import Crowd, Turns
 from smtp_frontend.next_hop import open_next_hop
 from smtp_frontend.next_hop.contract import NextHop
 from smtp_frontend.relaying import Relaying
@@ -35,7 +35,7 @@ class Surroundings:
     hostname: str
     sleepers: Sleepers
     crowd: Crowd
-    log_ins: Crowd
+    log_ins: Turns
     """Log-ins that are being checked: those of one client do not take all places."""
     relaying: Relaying
     spool: Spool
@@ -71,7 +71,7 @@ def surroundings(settings: SmtpSettings, engine: Engine, **others: Any) -> Surro
         "hostname": hostname,
         "sleepers": Sleepers(max_sleepers=settings.max_sleepers, metrics=engine.metrics),
         "crowd": Crowd(settings.max_sessions_per_ip),
-        "log_ins": Crowd(MAX_LOG_INS_OF_ONE),
+        "log_ins": Turns(MAX_LOG_INS_OF_ONE, settings.auth.deadline_seconds if settings.auth else 0.0),
         "relaying": Relaying(settings),
         "spool": Spool(above_bytes=settings.spool_bytes, directory=settings.spool_directory),
     }
@@ -85,7 +85,7 @@ async def open_surroundings(settings: SmtpSettings, engine: Engine) -> AsyncIter
     if settings.spool_directory and not os.access(settings.spool_directory, os.W_OK | os.X_OK):
         raise ConfigError(f"[smtp] spool_directory: {settings.spool_directory} is no directory that can be written to")
     certificates = Certificates(settings.tls) if settings.tls is not None else None
-    verifier = open_verifier(settings.auth, hostname) if settings.auth is not None else None
+    verifier = _verifier(settings.auth, hostname) if settings.auth is not None else None
     renewing = asyncio.create_task(certificates.keep_fresh(), name="certificates") if certificates else None
     try:
         tls = certificates.context if certificates else None
@@ -96,3 +96,11 @@ async def open_surroundings(settings: SmtpSettings, engine: Engine) -> AsyncIter
             await asyncio.gather(renewing, return_exceptions=True)
         if verifier is not None:
             await verifier.close()
+
+
+def _verifier(auth: AuthSettings, hostname: str) -> Verifier:
+    try:
+        return open_verifier(auth, hostname)
+    except ConfigError as error:
+        text = str(error)
+        raise ConfigError(text if text.startswith("[") else f"[smtp.auth] url: {text}") from None

@@ -34,7 +34,14 @@ def fields(
     protocol = protocol_of(visitor, smtputf8=transaction.command.smtputf8)
     top = [
         headers.received(visitor.facts, hostname=hostname, protocol=protocol, id=id, recipient=lone, at=at),
-        headers.verdict_field(transaction.shown, tags, id, service_of(verdicts), private=bool(visitor.facts.user)),
+        headers.verdict_field(
+            transaction.shown,
+            tags,
+            id,
+            service_of(verdicts),
+            filtered=transaction.verdicts[-1].looked_up.filtered.verdict,
+            private=bool(visitor.facts.user),
+        ),
     ]
     if told is not None and not visitor.facts.user:
         top.append(authentication_results.field(hostname, told, transaction.verdicts[-1].looked_up))

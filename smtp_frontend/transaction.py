@@ -38,8 +38,12 @@ class Transaction:
         self.verdicts: list[Verdict] = []
         self.judged: tuple[Data, LookedUp] | None = None
         """The message, and what was found out about it; also when it was refused."""
+        self.comes_again = False
+        """Whether the message was put off by our own trouble, so that all of it will be learned another time."""
         self.delivered: Data | None = None
         """The message, once the next hop has taken it."""
+        self._unshown: list[Verdict] = []
+        """Those about recipients who were discarded: none of the others' business."""
         self.discards = verdict.action is Action.DISCARD
         self._engine = engine
         self._hops = hops
@@ -55,7 +59,8 @@ class Transaction:
     @property
     def shown(self) -> Verdict:
         """The verdict that the header tells of: the strictest, and among equals the first that rests on a reading."""
-        return max(self.verdicts, key=lambda verdict: (verdict.action.severity, verdict.deciding is not None))
+        shown = [verdict for verdict in self.verdicts if not any(verdict is other for other in self._unshown)]
+        return max(shown or self.verdicts, key=lambda verdict: (verdict.action.severity, verdict.deciding is not None))
 
     async def recipient(self, recipient: str, verdict: Verdict, service: str = "") -> tuple[Reply, bool]:
         """Put a recipient that passed the policy to the next hop of a class of service; its answer is the client's.
@@ -65,6 +70,7 @@ class Transaction:
         self.add(verdict)  # first, so that `end` gives it back whatever happens meanwhile
         if self.discards or verdict.action is Action.DISCARD:
             self.discarded.append(recipient)
+            self._unshown.append(verdict)
             return answers.RECIPIENT_OK, False
         reply, opened = await self._put(recipient, self._hops.name_for(service))
         if reply.positive:
@@ -92,7 +98,10 @@ class Transaction:
         """Open it with a first recipient: the answer about him, or to MAIL when that was refused."""
         command = self.command
         options = MailOptions(
-            declared_bytes=command.declared_bytes, eight_bit=command.eight_bit, smtputf8=command.smtputf8
+            declared_bytes=command.declared_bytes,
+            eight_bit=command.eight_bit,
+            smtputf8=command.smtputf8,
+            introduction=self._hops.introduction,
         )
         to_mail, to_recipient = await self._connection.begin(command.sender, options, recipient)
         self._open = to_mail.positive

@@ -99,6 +99,7 @@ class Wire:
             async with asyncio.timeout(timeout_seconds):
                 await self._writer.start_tls(context)
         except (OSError, ssl.SSLError, TimeoutError) as error:
+            self._writer.transport.abort()
             raise ClientGone from error
 
     def hang_up(self) -> None:

@@ -22,7 +22,7 @@ from reputation.cli import rules as ruling
 from reputation.cli import serve as serving
 from reputation.cli import tune as tuning
 from reputation.cli.logs import logs_of, print_json
-from reputation.config import Settings, effective_lines, quickstart_path, without_password
+from reputation.config import Settings, doubts, effective_lines, quickstart_path, without_password
 
 app = typer.Typer(
     name="reputon",
@@ -83,6 +83,10 @@ def check_config(
         for line in effective_lines(settings):
             typer.echo(line)
         return
+    for doubt in doubts(settings):
+        typer.echo(f"{path}: {doubt}", err=True)
+    if status := serving.checked_front_end(path):
+        raise typer.Exit(status)
     typer.echo(f"{path}: good, {_counted(settings)}")
 
 

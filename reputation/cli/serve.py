@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -189,3 +190,9 @@ def _command_to_try(address: str) -> str:
         f"{sys.executable} -c \"import smtplib; smtplib.SMTP('{host.strip('[]')}', {port})"
         f".sendmail('{envelope[0]}', '{envelope[1]}', 'Subject: hello\\n\\nhello')\""
     )
+
+
+def checked_front_end(path: Path) -> int:
+    """Have the front end look at the files that its settings name, and say what is wrong; its exit status."""
+    command = [sys.executable, "-m", "smtp_frontend", "--config", str(path), "--check"]
+    return subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode

@@ -135,7 +135,7 @@ class Looking:
             return await filters.ask(event, rdns=client.rdns)
         except Exception:  # the top of a job, as below
             log.exception("a look-up has failed: %s", Lookup.FILTER)
-            return Filtered(verdict=TEMPERROR)
+            return Filtered(verdict=TEMPERROR, failed_closed=True)
 
     async def _found(self, event: Event, wanted: frozenset[Lookup], network: Network, case: Case | None) -> LookedUp:
         """What comes from the DNS. Closes the case."""

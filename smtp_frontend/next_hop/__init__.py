@@ -8,7 +8,8 @@
     content    dot-stuffing, line ends, addresses         pure
     replies    the answers that we make ourselves         pure
     wire       one connection as octets                   I/O
-    hello      connect, greeting, EHLO, STARTTLS
+    hello      connect, greeting, EHLO, STARTTLS, XCLIENT
+    xclient    whom we speak for, as commands             pure
     watch      whether the server is there, for all sessions
     smtp       the SMTP and LMTP next hops
     maildir    the Maildir next hop                       I/O
@@ -24,8 +25,18 @@ from smtp_frontend.next_hop.hello import Peer, tls_context
 from smtp_frontend.next_hop.maildir import MaildirNextHop
 from smtp_frontend.next_hop.smtp import SmtpNextHop
 from smtp_frontend.next_hop.watch import PAUSE_SECONDS, HopWatch
+from smtp_frontend.next_hop.xclient import Introduction, Protocol
 
-__all__ = ["NO_OPTIONS", "Connection", "MailOptions", "NextHop", "Part", "open_next_hop"]
+__all__ = [
+    "NO_OPTIONS",
+    "Connection",
+    "Introduction",
+    "MailOptions",
+    "NextHop",
+    "Part",
+    "Protocol",
+    "open_next_hop",
+]
 
 _EHLO_NAME = re.compile(r"[!-~]{1,255}")
 

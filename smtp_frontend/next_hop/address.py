@@ -8,14 +8,16 @@
 ====================================  ==========================================================
 
 HOST is a name (its A and AAAA records; no MX lookup), an IPv4 address, or an IPv6 address in brackets.
-``?starttls=require|may|no`` rules TLS to a TCP host: `StartTls` says what the words mean.
+``?starttls=require|may|no`` rules TLS to a TCP host: `StartTls` says what the words mean. ``?xclient=yes`` has the
+server told who the client is: see `smtp_frontend.next_hop.xclient`. Of two options the second follows ``&``.
 
 >>> HopAddress.parse("smtp://mail.example.net")
-HopAddress(scheme='smtp', host='mail.example.net', port=25, path='', starttls=<StartTls.MAY: 'may'>)
+HopAddress(scheme='smtp', host='mail.example.net', port=25, path='', starttls=<StartTls.MAY: 'may'>, xclient=False)
 >>> HopAddress.parse("lmtp:///run/dovecot/lmtp").path
 '/run/dovecot/lmtp'
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
@@ -38,6 +40,9 @@ class StartTls(StrEnum):
     """Never. The default for loopback and Unix-domain sockets."""
 
 
+_OPTIONS = {"starttls": frozenset(map(str, StartTls)), "xclient": frozenset({"yes", "no"})}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HopAddress:
     """Where a next hop is. Exactly one of `host` and `path` is set."""
@@ -48,6 +53,8 @@ class HopAddress:
     path: str = ""
     """A Unix-domain socket, or the directory of a Maildir."""
     starttls: StartTls = StartTls.NO
+    xclient: bool = False
+    """Whether the server is told who the client is, where it offers to listen."""
 
     @classmethod
     def parse(cls, url: str) -> "HopAddress":
@@ -71,8 +78,10 @@ def _tcp(url: str, parts: SplitResult, port: int | None) -> HopAddress:
     port = DEFAULT_PORTS[parts.scheme] if port is None else port
     if not host or not 1 <= port <= MAX_PORT or parts.path not in {"", "/"}:
         raise ConfigError(f'next hop "{url}": write {parts.scheme}://HOST:PORT with a port from 1 to {MAX_PORT}')
-    starttls = _starttls(url, parts.query, StartTls.NO if is_loopback(host) else StartTls.MAY)
-    return HopAddress(scheme=parts.scheme, host=host, port=port, starttls=starttls)
+    options = _options(url, parts.query)
+    default = StartTls.NO if is_loopback(host) else StartTls.MAY
+    starttls = StartTls(options.get("starttls", default))
+    return HopAddress(scheme=parts.scheme, host=host, port=port, starttls=starttls, xclient=_xclient(options))
 
 
 def _local(url: str, parts: SplitResult) -> HopAddress:
@@ -83,18 +92,25 @@ def _local(url: str, parts: SplitResult) -> HopAddress:
         raise ConfigError(f'next hop "{url}": the path of a socket is absolute: {parts.scheme}:///run/SOCKET')
     if parts.scheme == "maildir" and parts.query:
         raise ConfigError(f'next hop "{url}": a Maildir has no options; write %3F for a question mark')
-    if _starttls(url, parts.query, StartTls.NO) is not StartTls.NO:
+    options = _options(url, parts.query)
+    if options.get("starttls", StartTls.NO) != StartTls.NO:
         raise ConfigError(f'next hop "{url}": no TLS over a Unix-domain socket: drop starttls')
-    return HopAddress(scheme=parts.scheme, path=path)
+    return HopAddress(scheme=parts.scheme, path=path, xclient=_xclient(options))
 
 
-def _starttls(url: str, query: str, default: StartTls) -> StartTls:
+def _options(url: str, query: str) -> dict[str, str]:
+    """The options after the question mark, each at most once and with a value that it can have."""
     options = parse_qsl(query, keep_blank_values=True)
-    if not options:
-        return default
-    if len(options) > 1 or options[0][0] != "starttls" or options[0][1] not in set(StartTls):
-        raise ConfigError(f'next hop "{url}": the only option is ?starttls=require, may or no')
-    return StartTls(options[0][1])
+    for name, value in options:
+        if value not in _OPTIONS.get(name, ()):
+            raise ConfigError(f'next hop "{url}": the options are starttls=require, may or no, and xclient=yes or no')
+    if len(dict(options)) < len(options):
+        raise ConfigError(f'next hop "{url}": write each option once')
+    return dict(options)
+
+
+def _xclient(options: Mapping[str, str]) -> bool:
+    return options.get("xclient") == "yes"
 
 
 def is_loopback(host: str) -> bool:

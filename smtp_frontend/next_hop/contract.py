@@ -17,6 +17,8 @@ Promises of every `Connection`:
 * Trouble is an answer, not an exception. A next hop that cannot be reached, is too slow, hangs up or talks
   nonsense is a `Reply` with a 4xx code and ``ours`` set, and one line in the log "reputon.next_hop".
 * A 421 of the next hop is passed on as 451: 421 would be a promise to hang up on the client.
+* A next hop that is told who the client is hears of one client only on one connection. When `MAIL` comes for another,
+  or for the same one after he has logged in, it is a new connection.
 * After a cancelled call the connection is gone, so that no later transaction can read an old answer.
 
 Does not do: queueing, retrying a message, bounces, choosing among several next hops, MX lookups.
@@ -26,6 +28,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from smtp_frontend.next_hop.xclient import Introduction
 from smtp_frontend.reply import Reply
 
 Part = bytes | memoryview
@@ -34,10 +37,7 @@ Part = bytes | memoryview
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailOptions:
-    """What the client declared with MAIL, as far as the next hop must know.
-
-    Room for later: the facts about the client that XCLIENT and XFORWARD would carry.
-    """
+    """What the client declared with MAIL, as far as the next hop must know, and who the client is."""
 
     declared_bytes: int = 0
     """SIZE (RFC 1870), 0 when unknown. An estimate: headers that we add may make the message longer."""
@@ -45,6 +45,8 @@ class MailOptions:
     """BODY=8BITMIME (RFC 6152)."""
     smtputf8: bool = False
     """SMTPUTF8 (RFC 6531)."""
+    introduction: Introduction | None = None
+    """Who the client is now, for next hops that are told (XCLIENT)."""
 
 
 NO_OPTIONS = MailOptions()

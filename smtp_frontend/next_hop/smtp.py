@@ -11,8 +11,9 @@ answered MAIL is replaced once, unseen by the client. A recipient is never sent 
 transaction. Each answer has a time limit, `FINAL_ANSWER_FACTOR` times longer for the one after the message
 (RFC 5321 section 4.5.3.2.6), because giving up there means duplicates.
 
-Extensions used where offered: SIZE, 8BITMIME, SMTPUTF8, STARTTLS. A message that needs one which is not
-offered is refused, not converted: 550 5.6.3 for 8-bit content (RFC 6152 section 3), 553 5.6.7 for SMTPUTF8
+Extensions used where offered: SIZE, 8BITMIME, SMTPUTF8, STARTTLS; XCLIENT where it is wanted, too, and then a
+connection is one client's, and is made anew when who he is has changed. A message that needs one which is not offered
+is refused, not converted: 550 5.6.3 for 8-bit content (RFC 6152 section 3), 553 5.6.7 for SMTPUTF8
 (RFC 6531 section 3.5). Without BODY=8BITMIME from the client, 8-bit content is sent as it is.
 
 PIPELINING (RFC 2920) is used for the two commands that are known at once, MAIL and the first RCPT: one round trip less.
@@ -48,6 +49,7 @@ from smtp_frontend.next_hop.replies import (
 )
 from smtp_frontend.next_hop.watch import HopWatch
 from smtp_frontend.next_hop.wire import HopLost, HopNonsense, HopRefuses, HopTrouble, HopUnreachable, Wire
+from smtp_frontend.next_hop.xclient import Introduction
 from smtp_frontend.reply import Reply
 
 QUIT_SECONDS = 1.0
@@ -84,7 +86,9 @@ class SmtpConnection:
         self._watch = watch
         self._max_recipients = max_recipients
         self._wire: Wire | None = None
-        self._offered: Extensions = frozenset()
+        self._offered: Extensions = {}
+        self._client: Introduction | None = None
+        """Whose connection it is, for a server that is told; never anybody else's."""
         self._begun = False
         """The server has, or may have, a transaction that needs RSET before the next MAIL."""
         self._accepted: int | None = None
@@ -129,6 +133,10 @@ class SmtpConnection:
         if not is_path(sender):
             return BAD_SENDER
         self._accepted = None
+        client = options.introduction if self._peer.address.xclient else None
+        if client != self._client:
+            await self.close()
+            self._client = client
         reused = self._wire is not None
         try:
             reply = await self._begin(sender, options, recipient)
@@ -144,8 +152,7 @@ class SmtpConnection:
     async def _begin(self, sender: str, options: MailOptions, recipient: str) -> Reply:
         """One try: connect or tidy up, then MAIL."""
         if self._wire is None:
-            with self._watch.attempt():
-                self._wire, self._offered = await introduce(self._peer)
+            await self._connect()
         elif self._begun and (tidied := await self._rset()).code == CLOSING:
             return tidied
         if options.eight_bit and "8BITMIME" not in self._offered:
@@ -162,6 +169,13 @@ class SmtpConnection:
         elif self._ahead and reply.code != CLOSING:
             await self._skip_answer()
         return reply
+
+    async def _connect(self) -> None:
+        with self._watch.attempt():
+            ready = await introduce(self._peer, self._client)
+        self._wire, self._offered = ready.wire, ready.offered
+        if self._client is not None:
+            self._watch.was_told(ready.told)
 
     async def _skip_answer(self) -> None:
         """Read what was said to RCPT after MAIL had been refused, which cannot matter to the client."""

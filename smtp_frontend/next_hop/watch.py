@@ -1,4 +1,4 @@
-"""Whether a next hop is there: found out by one session, and known to all.
+"""Whether a next hop is there, and whether it hears whom we speak for: found out by one session, and known to all.
 
     there --a connection fails--> away --a probe succeeds--> there
                                   |  ^
@@ -8,6 +8,8 @@ While it is away, nobody waits for it but the one session that tries; all others
 
 Promises: one line in the log when it goes away and one when it is back, however many ask meanwhile. A server that
 answers and refuses us is there: it may have refused this connection only, because it has too many of them.
+And one line when a server that is to be told who the clients are does not offer that any more, or never has, and one
+when it does again.
 
 Does not do: anything about connections that exist, those of a server that has stopped to answer included.
 
@@ -24,6 +26,12 @@ from smtp_frontend.next_hop.wire import HopRefuses, HopUnreachable
 PAUSE_SECONDS = 1.0
 """Between a failed connection and the next try."""
 
+NO_XCLIENT = (
+    "does not offer us XCLIENT, and takes all clients for us: mail goes on without it. "
+    "In Postfix, put the address that we connect from into smtpd_authorized_xclient_hosts"
+)
+XCLIENT_IS_BACK = "offers XCLIENT: it is told who the clients are"
+
 LOG = logging.getLogger("reputon.next_hop")
 
 
@@ -38,6 +46,7 @@ class HopWatch:
         self._failed_at = 0.0
         self._probing = False
         self._told = 0
+        self._listens = True
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -59,6 +68,12 @@ class HopWatch:
             self._back()
         finally:
             self._probing = self._probing and not probe
+
+    def was_told(self, told: bool) -> None:
+        """Whether a server that is to be told who the clients are has been."""
+        if told != self._listens:
+            self._listens = told
+            LOG.warning("%s: %s", self._url, XCLIENT_IS_BACK if told else NO_XCLIENT)
 
     def _away(self, trouble: HopUnreachable) -> None:
         self._told += 1

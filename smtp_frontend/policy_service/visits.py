@@ -128,7 +128,7 @@ class Visits:
             key=(_BY_LINE, id),
             process="",
             place=self._place(request, line),
-            facts=Session(id=id, client=client),
+            facts=Session(id=id, client=client, has_end=False),
             client_port=request.client_port,
             heard=now,
             line=line,

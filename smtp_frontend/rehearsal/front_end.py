@@ -25,6 +25,7 @@ from reputation.config import Settings
 from reputation.contracts import Store
 from reputation.engine import Engine
 from reputation.events import Data, Event
+from reputation.facts import NOTHING_LOOKED_UP, LookedUp
 from reputation.front_end_settings import SmtpSettings
 from reputation.keys import Metric, parse_entity
 from reputation.store.memory import MemoryStore
@@ -50,8 +51,8 @@ class WitnessEngine(Engine):
 
     last_message: Data | None = None
 
-    async def judge(self, event: Event) -> Verdict:
-        verdict = await super().judge(event)
+    async def judge(self, event: Event, looked_up: LookedUp = NOTHING_LOOKED_UP) -> Verdict:
+        verdict = await super().judge(event, looked_up)
         if isinstance(event, Data) and not verdict.denied:
             self.last_message = event
         return verdict

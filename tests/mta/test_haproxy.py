@@ -175,7 +175,7 @@ async def test_a_connection_of_the_load_balancer_without_a_header_is_closed_and_
             async with mx.client(BALANCER) as client:
                 await client.send(octets)
                 assert await client.line() == "", "neither a greeting nor an answer"
-        assert len([line for line in mx.log.lines if "no PROXY header" in line and BALANCER in line]) == 4
+        assert len([line for line in mx.log.lines if "has no PROXY header" in line and BALANCER in line]) == 4
         assert not mx.server.sessions
         assert await connections(mx, BALANCER) == 0
     assert not mx.log.traces

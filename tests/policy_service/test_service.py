@@ -286,7 +286,7 @@ async def test_an_error_of_ours_is_answered_and_logged() -> None:
 
     async with policy_service() as service, service.line() as line:
         judge = service.engine.judge
-        service.engine.judge = broken  # type: ignore[method-assign] # breaks what cannot be broken otherwise
+        service.engine.judge = broken  # type: ignore[method-assign, assignment] # breaks what cannot be broken otherwise
         assert await line.ask() == "DUNNO"
         service.engine.judge = judge  # type: ignore[method-assign] # as before
         assert await line.ask() == "DUNNO"

@@ -146,7 +146,7 @@ def test_a_port_that_is_taken_is_one_line_and_exit_status_1(command: list[str | 
     assert result.returncode == 1
     logged = re.compile(r"\d{4}-\d\d-\d\dT\S+ INFO ")
     errors = [line for line in result.stderr.splitlines() if not logged.match(line)]
-    assert errors == [f"[smtp] listen: cannot listen on {address}: Address already in use"]
+    assert errors == [f"reputon.toml: [smtp] listen: cannot listen on {address}: Address already in use"]
     assert "ready" not in result.stdout
 
 

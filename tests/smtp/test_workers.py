@@ -198,7 +198,7 @@ def outcome(tmp_path: Path, config: str) -> tuple[int, str, list[str]]:
 def test_a_worker_that_cannot_start_ends_everything_with_its_exit_status_and_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o777)
     (tmp_path / "data").chmod(0o777)
-    said = "[store] url: others may write to data: chmod go-w data"
+    said = "reputon.toml: [store] url: others may write to data: chmod go-w data"
     assert outcome(tmp_path, config_of("embedded:data")) == (1, "", [said])
 
 
@@ -208,5 +208,5 @@ def test_a_port_that_a_stranger_shares_with_anybody_is_not_shared_with_him(tmp_p
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         address = f"127.0.0.1:{stranger.getsockname()[1]}"
-        said = f"[smtp] listen: cannot listen on {address}: Address already in use"
+        said = f"reputon.toml: [smtp] listen: cannot listen on {address}: Address already in use"
         assert outcome(tmp_path, config_of("memory:", listen=address)) == (1, "", [said])

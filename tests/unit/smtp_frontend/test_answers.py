@@ -112,7 +112,7 @@ def test_each_reply_of_ours_is_legal(name: str) -> None:
 
 def test_what_goes_wrong_on_our_side_is_4xx() -> None:
     ours = {name for name, reply in OURS.items() if reply.ours}
-    busy = {"CLOSING", "TOO_MANY_SESSIONS", "TOO_MANY_OF_YOURS", "UNSPOOLED"}
+    busy = {"CLIENT_GONE", "CLOSING", "TOO_MANY_SESSIONS", "TOO_MANY_OF_YOURS", "UNSPOOLED"}
     assert ours == {"OUR_TROUBLE", "TROUBLE_AT_CONNECT", *busy}
     assert all(OURS[name].temporary for name in ours)
 
