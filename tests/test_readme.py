@@ -131,23 +131,28 @@ def test_the_commands_do_what_the_readme_says(newcomer: Newcomer) -> None:
 
     result = newcomer.types(check)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("deploy/quickstart.toml: good, 21 rules")
+    assert result.stdout.startswith("deploy/quickstart.toml: good, 29 rules")
     assert 'listen = ["127.0.0.1:2525"]' in result.stdout
 
     assert newcomer.server.stop() == 0
 
 
-def test_the_two_lines_to_change_are_a_configuration() -> None:
-    (example,) = blocks("toml")
-    changed = tomllib.loads(example)
+def test_the_lines_to_change_are_a_configuration() -> None:
+    first, *others = blocks("toml")
     tables = tomllib.loads((ROOT / "deploy" / "quickstart.toml").read_text(encoding="utf-8"))
+    changed = tomllib.loads(first)
     assert changed.keys() == {"store", "smtp"}
     for name, table in changed.items():
         assert set(table) <= set(tables[name]), "a line that is not in the file cannot be changed"
         tables[name] |= table
+    for more in map(tomllib.loads, others):
+        tables = {**tables, **more, "smtp": {**tables["smtp"], **more.get("smtp", {})}}
     settings = Settings.model_validate(tables)
     assert settings.policy().rules
     assert settings.smtp.listen == ("0.0.0.0:25", "[::]:25")
+    assert settings.smtp.relay_domains == ("example.net",)
+    assert settings.smtp.auth is not None
+    assert settings.filter_
 
 
 def test_the_table_of_troubles_tells_real_answers() -> None:
