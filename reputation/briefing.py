@@ -69,7 +69,8 @@ class Briefing:
     async def completed(self, policy: Policy, moment: Moment) -> Moment:
         """The moment, with what the policy's conditions look at at its stage."""
         event, network = moment.event, moment.looked_up.network
-        wanted, inquiry = policy.lookups[event.stage], policy.inquiries[event.stage]
+        wanted = policy.lookups[event.stage] & self.lookups.possible
+        inquiry = policy.inquiry_for(event, moment.entities)
         if moment.looked_up.is_complete:
             wanted = frozenset()
         if wanted and inquiry:

@@ -8,14 +8,14 @@ Source: Common Expression Language, https://github.com/google/cel-spec. The door
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import cel
 
 from reputation.errors import ConfigError
-from reputation.events import Stage
+from reputation.events import Event, Stage
 from reputation.facts import Lookup
 from reputation.inquiry import (
     AGE,
@@ -29,6 +29,8 @@ from reputation.inquiry import (
     paths_in,
     without_texts,
 )
+from reputation.keys import Entities
+from reputation.plain_conditions import Part, parts_of
 from reputation.vocabulary import FACTS, Fact, Moment, Value
 
 _NUMBERS: Mapping[str, Callable[[Moment, Path], int | float]] = {
@@ -47,6 +49,9 @@ FUNCTIONS = ("contains", "double", "duration", "endsWith", "int", "matches", "si
 _HELPERS = re.compile(r"\W|_.*_|!_|-_|has")
 _BOUND = re.compile(r"\b(?:all|exists|exists_one|filter|map)\s*\(\s*(\w+)\s*,")
 """Names that a macro of CEL binds, such as the x of ``["a", "b"].exists(x, x == user)``."""
+
+
+Facts = tuple[tuple[str, Fact], ...]
 
 
 @dataclass(slots=True)
@@ -70,8 +75,13 @@ class Condition:
     """What has to be looked up for it."""
     inquiry: Inquiry = field(init=False, repr=False, compare=False)
     """What the store has to be asked for it."""
-    _program: cel.Program = field(init=False, repr=False, compare=False)
-    _facts: tuple[tuple[str, Fact], ...] = field(init=False, repr=False, compare=False)
+    _plain: tuple[Part, ...] = field(init=False, repr=False, compare=False)
+    _first: tuple[Part, ...] = field(init=False, repr=False, compare=False)
+    """Of these, those that are known before anybody was asked."""
+    _needs_lists: bool = field(init=False, repr=False, compare=False)
+    _program: cel.Program | None = field(init=False, repr=False, compare=False)
+    """The rest of it."""
+    _facts: Facts = field(init=False, repr=False, compare=False)
     _paths: tuple[Path, ...] = field(init=False, repr=False, compare=False)
     _fields: tuple[str, ...] = field(init=False, repr=False, compare=False)
     """Of the header."""
@@ -85,27 +95,27 @@ class Condition:
         facts = tuple((name, FACTS[name]) for name in names if name in FACTS)
         paths = tuple(dict.fromkeys(paths_in(self.text, self.stage)))
         asked = [*paths, *((name,) for name in names if name == FIRST_TIME)]
-        object.__setattr__(self, "_program", program)
-        object.__setattr__(self, "_facts", facts)
-        object.__setattr__(self, "_paths", paths)
-        object.__setattr__(self, "_fields", _fields_in(self.text) if "header" in names else ())
+        fields = _fields_in(self.text) if "header" in names else ()
+        _try_out(program, facts, paths, fields)
+        plain, rest = parts_of(self.text, lambda name: _number_of(name, paths))
+        object.__setattr__(self, "_plain", plain)
+        object.__setattr__(self, "_first", tuple(part for part in plain if part.is_known_before))
+        object.__setattr__(self, "_needs_lists", "lists" in names)
+        left = program if not plain else cel.compile(rest) if rest else None
+        object.__setattr__(self, "_program", left)
+        left_over = set(left.variables()) if left is not None else set()
+        object.__setattr__(self, "_facts", tuple(fact for fact in facts if fact[0] in left_over))
+        object.__setattr__(self, "_paths", tuple(paths_in(rest, self.stage)))
+        object.__setattr__(self, "_fields", fields)
         object.__setattr__(self, "lookups", frozenset(fact.lookup for _, fact in facts if fact.lookup is not None))
         object.__setattr__(self, "inquiry", Inquiry.of(asked))
-        self._try_out()
 
-    def _try_out(self) -> None:
-        """Ask it once with examples: what cannot be compared is found now."""
-        context: dict[str, Any] = {name: fact.example for name, fact in self._facts}
-        for path in self._paths:
-            _put(context, path, 1 if path[0] in COUNTED else 0.5)
-        if "header" in context:
-            context["header"] = dict.fromkeys(self._fields, "")
-        try:
-            answer = self._program.execute(context)
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise ConfigError(f"when: {_first_line(error)}") from None
-        if not isinstance(answer, bool):
-            raise ConfigError(f"when: this is no yes or no, but {type(answer).__name__}: compare it with something")
+    def could_hold(self, event: Event, entities: Entities) -> bool:
+        """Whether it may hold, by what is known before anybody was asked."""
+        if not self._first:
+            return True
+        moment = Moment(event, entities, 0.0)
+        return all(part.holds(moment) for part in self._first)
 
     def holds(self, moment: Moment) -> bool:
         """Whether it is so; a condition that cannot be answered does not hold, and is counted.
@@ -115,20 +125,54 @@ class Condition:
         """
         if self.inquiry and not moment.known.told:
             return False
-        if moment.lists is None and any(name == "lists" for name, _ in self._facts):
+        if self._needs_lists and moment.lists is None:
             return False
         try:
-            context: dict[str, Any] = {name: _printed(fact.value(moment)) for name, fact in self._facts}
-            if self._fields:
-                header: Mapping[str, str] = getattr(moment.event, "header", {})
-                context["header"] = {name: _printed(header.get(name, "")) for name in self._fields}
-            for path in self._paths:
-                _put(context, path, _NUMBERS[path[0]](moment, path))
-            return self._program.execute(context) is True
+            for part in self._plain:
+                if not part.holds(moment):
+                    return False
+            return self._program is None or self._rest_holds(self._program, moment)
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             self.failures.count += 1
             self.failures.last = _first_line(error)
             return False
+
+    def _rest_holds(self, program: cel.Program, moment: Moment) -> bool:
+        context: dict[str, Any] = {name: _printed(fact.value(moment)) for name, fact in self._facts}
+        if self._fields:
+            header: Mapping[str, str] = getattr(moment.event, "header", {})
+            context["header"] = {name: _printed(header.get(name, "")) for name in self._fields}
+        for path in self._paths:
+            _put(context, path, _NUMBERS[path[0]](moment, path))
+        return program.execute(context) is True
+
+
+def _number_of(name: str, paths: Sequence[Path]) -> Callable[[Moment], float] | None:
+    """What finds the number of one of these names."""
+    path = tuple(name.split("."))
+    if path not in paths:
+        return None
+    root = path[0]
+    if root in COUNTED:
+        counted = (path[0], path[1], path[2])
+        return lambda moment: moment.known.counts.get(counted, 0)
+    value = _NUMBERS[root]
+    return lambda moment: value(moment, path)
+
+
+def _try_out(program: cel.Program, facts: Facts, paths: Sequence[Path], fields: Sequence[str]) -> None:
+    """Ask it once with examples: what cannot be compared is found now."""
+    context: dict[str, Any] = {name: fact.example for name, fact in facts}
+    for path in paths:
+        _put(context, path, 1 if path[0] in COUNTED else 0.5)
+    if "header" in context:
+        context["header"] = dict.fromkeys(fields, "")
+    try:
+        answer = program.execute(context)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"when: {_first_line(error)}") from None
+    if not isinstance(answer, bool):
+        raise ConfigError(f"when: this is no yes or no, but {type(answer).__name__}: compare it with something")
 
 
 def _fields_in(text: str) -> tuple[str, ...]:

@@ -185,6 +185,11 @@ class Store(RegisterStore, Protocol):
 class Lookups(Protocol):
     """Facts from outside the store. Nothing here raises: an outage is a fact ("temperror")."""
 
+    @property
+    def possible(self) -> frozenset[Lookup]:
+        """What can be found out at all, as it is configured; the rest stays empty, and need not be asked for."""
+        ...
+
     def network(self, client: ClientAddress) -> Network:
         """Whose network a client is in; from memory, at once."""
         ...
@@ -204,6 +209,8 @@ class Lookups(Protocol):
 
 class NoLookups:
     """Fulfils `Lookups` where none are configured."""
+
+    possible: frozenset[Lookup] = frozenset()
 
     def network(self, client: ClientAddress) -> Network:  # noqa: ARG002 - the contract's
         return NO_NETWORK

@@ -4,6 +4,7 @@ A *counter* is such a key before it is known whose. The counters of a stage are 
 from the site's own bookkeeping, and used for every event.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from reputation.bookkeeping import COMPLAINED_OF, TRACKED, TRACKED_WINDOWS, TRAC
 from reputation.charges import Charging, Kind, Meter, Plan
 from reputation.errors import ConfigError
 from reputation.events import Event, Stage
-from reputation.keys import Dimension, Metric, counted_dimension
+from reputation.keys import Dimension, Entity, Metric, counted_dimension
 from reputation.rules import COSTS, Rule, one
 
 MAX_CELLS = 5_000
@@ -85,3 +86,8 @@ def learning(metric: Metric, rules: Sequence[Rule], tracked: frozenset[Dimension
             yield Counter(rule.key, metric, Plan((rule.learning_meter,), rule.kind), rule.name)
     for key, wanted in meters.items():
         yield Counter(key, metric, Plan(tuple(wanted)))
+
+
+def member_of(entity: Entity) -> str:
+    """A short name for one of many: eight bytes of BLAKE2b over the id."""
+    return hashlib.blake2b(entity.id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

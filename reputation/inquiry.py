@@ -37,7 +37,7 @@ from reputation.errors import ConfigError
 from reputation.events import Stage
 from reputation.facts import Known, Score
 from reputation.keys import EVIDENCE, Dimension, Entities, Entity, Key, composite
-from reputation.score import Evidence
+from reputation.score import NO_EVIDENCE, Evidence
 from reputation.stages import KNOWN_AT
 from reputation.standing import LEVELS, Level, MessageStanding, Standing, base_rate, standing_of, standing_of_message
 from reputation.windows import MICROSECONDS, Window
@@ -268,10 +268,18 @@ def base_of(answer: Answer) -> float | None:
 
 
 def _score(dimension: str, entities: Entities, evidence: Mapping[Entity, Evidence], base: float) -> Score:
+    if all(each is NO_EVIDENCE for each in evidence.values()):
+        return _of_nobody(base, is_message=dimension == MESSAGE)
     if dimension != MESSAGE:
         return score_of(dimension, standing_of_entity(dimension, entities, evidence, base))
     standing = standing_of_message(evidence, base)
     return _scored(standing, [part.levels[-1] for part in standing.parts.values()])
+
+
+@lru_cache(maxsize=64)
+def _of_nobody(base: float, *, is_message: bool) -> Score:
+    """The score where there is no evidence about anybody, as of most: made once for as long as a base rate holds."""
+    return _scored(standing_of_message({}, base) if is_message else standing_of((), base), ())
 
 
 def score_of(dimension: str, standing: Standing) -> Score:

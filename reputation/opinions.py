@@ -11,6 +11,7 @@ from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
+from reputation.errors import ConfigError
 from reputation.events import Stage
 from reputation.facts import NOTHING_LOOKED_UP, LookedUp, Lookup
 from reputation.inquiry import Inquiry
@@ -42,6 +43,15 @@ class PolicyFunction:
 
 
 Asking = Sequence[Rule | PolicyFunction]
+
+
+def check_names(asking: Asking) -> None:
+    """Raise `ConfigError` where two have the same name: each names a counter."""
+    names = [each.name for each in asking]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        what = "to change a rule of an included file, write [change.NAME]"
+        raise ConfigError(f"rule names must differ, because each names a counter: {', '.join(doubled)}; {what}")
 
 
 def looked_up_at(stage: Stage, asking: Asking) -> frozenset[Lookup]:

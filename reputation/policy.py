@@ -18,7 +18,6 @@ the strictest action decides (`Action` is in that order); among equals, the rule
 is that of the first one that names any.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -36,13 +35,14 @@ from reputation.bookkeeping import (
 )
 from reputation.charges import Answer, Charge, Charging, Kind, Meter, Plan
 from reputation.conditions import Failures
-from reputation.counters import Batch, Counter, batch, judging, learning
-from reputation.errors import ConfigError
+from reputation.counters import Batch, Counter, batch, judging, learning, member_of
 from reputation.events import Event, OutcomeKind, Stage
 from reputation.facts import Lookup
+from reputation.findings import Fullest, Seen, findings_of, fullness
+from reputation.inquiries import Inquiries
 from reputation.inquiry import Inquiry, contact_of
 from reputation.keys import EVIDENCE, Dimension, Entities, Entity, Key, Metric, composite, distinct
-from reputation.opinions import Opinion, PolicyFunction, asked_at, looked_up_at, opinion_of
+from reputation.opinions import Opinion, PolicyFunction, check_names, looked_up_at, opinion_of
 from reputation.rules import COSTS, Mode, OnStoreFailure, Rule, one, rendered
 from reputation.score import KINDS
 from reputation.verdict import DENYING, Action, Finding, Reason, Verdict
@@ -81,6 +81,7 @@ class Policy:
     """Those without limits."""
     _judging: dict[tuple[Stage, tuple[bool, ...]], Batch] = field(init=False, repr=False, compare=False)
     """By stage, and by which of its conditional rules are met; made when it is first needed."""
+    _asked: Inquiries = field(init=False, repr=False, compare=False)
     exempt: "Policy" = field(init=False, repr=False, compare=False)
     """The same without its rules, for those whom none applies to: they are counted all the same."""
     failures: tuple[tuple[str, Failures], ...] = field(init=False, repr=False, compare=False)
@@ -89,24 +90,21 @@ class Policy:
 
     def __post_init__(self) -> None:
         all_: tuple[Rule | PolicyFunction, ...] = (*self.rules, *self.functions)
-        names = [each.name for each in all_]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            what = "to change a rule of an included file, write [change.NAME]"
-            raise ConfigError(f"rule names must differ, because each names a counter: {', '.join(doubled)}; {what}")
-        inquiries = {stage: asked_at(stage, all_) for stage in Stage}
+        check_names(all_)
         limits = [rule for rule in self.rules if rule.limited and rule.condition]
+        asked = Inquiries(self.rules, self.functions)
         self._set(
             named={rule.name: rule for rule in self.rules},
             exempt=replace(self, rules=(), functions=()) if all_ else self,
             lookups={stage: looked_up_at(stage, all_) | self.always.get(stage, frozenset()) for stage in Stage},
             asking=frozenset(each.stage for each in all_ if each.lookups or each.inquiry) | self.always.keys(),
             speaking=frozenset(it.stage for it in all_ if not (isinstance(it, Rule) and it.limited)),
-            inquiries=inquiries,
+            inquiries=asked.everything,
             adaptive={rule.name: rule.adaptive for rule in self.rules if rule.adaptive > 1},
             failures=tuple((rule.name, rule.condition.failures) for rule in self.rules if rule.condition is not None),
             _conditional={stage: tuple(rule for rule in limits if rule.stage is stage) for stage in Stage},
             _matching={s: tuple(it for it in self.rules if it.stage is s and not it.limited) for s in Stage},
+            _asked=asked,
             _judging={},
             _learning={metric: tuple(learning(metric, self.rules, self.tracked)) for metric in LEARNED.values()},
         )
@@ -129,6 +127,10 @@ class Policy:
             counters = judging(stage, rules, self.tracked)
             found = self._judging[stage, met] = batch(tuple(counters))
         return found
+
+    def inquiry_for(self, event: Event, entities: Entities) -> Inquiry:
+        """What the store has to be asked about an event before it is judged."""
+        return self._asked.about(event, entities)
 
     def sketched(self, event: Event, entities: Entities) -> Iterator[tuple[Key, Entity]]:
         """Whose different values are estimated, and which value the event adds."""
@@ -208,8 +210,8 @@ class Policy:
 
     def decide(self, answer: Answer) -> Verdict:
         """What the store's answer means."""
-        over: list[tuple[Rule, list[Finding]]] = []
-        findings: list[Finding] = []
+        over: list[Seen] = []
+        seen: list[Seen] = []
         position = 0
         for index, charge in enumerate(answer.charges):
             start, position = position, position + charge.plan.size
@@ -217,19 +219,22 @@ class Policy:
                 continue
             for meter in charge.plan.meters:
                 if meter.scope:
-                    found = self._findings(charge, meter, answer, start)
-                    findings += found
+                    seen.append((charge, meter, start))
                     if answer.is_over(start, meter):
-                        over.append((self.named[meter.scope], found))
+                        over.append((charge, meter, start))
                 start += 2 * len(meter.windows)
-        return self._verdict(over, findings, answer)
+        if not over:
+            return self._within(answer, seen)
+        findings = [finding for each in seen for finding in findings_of(answer, *each)]
+        return self._verdict([(self.named[it[1].scope], findings_of(answer, *it)) for it in over], findings, answer)
 
-    def _findings(self, charge: Charge, meter: Meter, answer: Answer, position: int) -> list[Finding]:
-        entity, metric = charge.key.entity, charge.key.metric
-        return [
-            Finding(rule=meter.scope, entity=entity, metric=metric, reading=reading)
-            for reading in answer.meter_readings(position, meter)
-        ]
+    def _within(self, answer: Answer, seen: Sequence[Seen]) -> Verdict:
+        return Verdict(
+            action=Action.ACCEPT,
+            reason=Reason.WITHIN_LIMITS if seen else Reason.NO_RULE,
+            findings=Fullest(answer, seen) if seen else (),
+            answer=answer,
+        )
 
     def _verdict(
         self, over: Sequence[tuple[Rule, list[Finding]]], findings: Sequence[Finding], answer: Answer
@@ -240,9 +245,9 @@ class Policy:
         if not acting:
             return Verdict(
                 action=Action.ACCEPT,
-                reason=Reason.WITHIN_LIMITS if findings else Reason.NO_RULE,
+                reason=Reason.WITHIN_LIMITS,
                 would=would,
-                findings=tuple(sorted(findings, key=_fullness, reverse=True)),
+                findings=tuple(sorted(findings, key=fullness, reverse=True)),
                 answer=answer,
             )
         service = next((rule.service for rule, _ in acting if rule.service), "")
@@ -314,16 +319,6 @@ class Policy:
         return of_units and rule.charge is Charging.ACCEPTED and rule.action in (Action.TEMPFAIL, Action.THROTTLE)
 
 
-def member_of(entity: Entity) -> str:
-    """A short name for one of many: eight bytes of BLAKE2b over the id."""
-    return hashlib.blake2b(entity.id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
 def _share(limit: Limit, live: int) -> Limit:
     """One process' part of a limit, at least one: `live` of them together stay about at the limit."""
     return Limit(max(1, limit.count // max(1, live)), limit.window)
-
-
-def _fullness(finding: Finding) -> float:
-    reading = finding.reading
-    return reading.count / reading.limit.count if reading.limit else 0.0

@@ -4,6 +4,7 @@ A verdict knows nothing of SMTP: the front ends turn its action into codes and d
 stable word, and the same word appears in the reply, the log line, the header, the API and the history.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -101,7 +102,7 @@ class Verdict:
     """Rules in force that were over their limits or met their conditions, whatever decided in the end."""
     would: tuple[str, ...] = ()
     """Rules in shadow mode that would have acted."""
-    findings: tuple[Finding, ...] = ()
+    findings: Sequence[Finding] = ()
     """The readings of all rules that applied; those of `rule` first."""
     answer: Answer | None = None
     """What the store said; None where it was not asked, or did not answer."""

@@ -17,6 +17,7 @@ from datetime import datetime
 from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.utils import format_datetime, parseaddr
+from functools import lru_cache
 from itertools import islice
 
 from reputation.events import Content, Session
@@ -42,6 +43,10 @@ _RECEIVED_FIELD = re.compile(rb"^Received[ \t]*:", re.I | re.M)
 _END_OF_FIELD = re.compile(rb"\r\n(?![ \t])")
 _NAME = re.compile(rb"([\x21-\x39\x3b-\x7e]{1,%d})[ \t]*" % MAX_NAME_LENGTH)
 _TOKEN = re.compile(rf"[\x21-\x39\x3b-\x7e]{{1,{MAX_NAME_LENGTH}}}")
+_PLAIN_AUTHOR = re.compile(
+    rb" ?(?:[A-Za-z][A-Za-z0-9]*(?: [A-Za-z0-9]+)* )?<([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9.-]+)>"
+)
+"""What needs no parser: words, and an address between angle brackets."""
 _SUBJECT_FIELD = re.compile(rb"^Subject[ \t]*:([^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*)", re.I | re.M)
 
 
@@ -65,6 +70,8 @@ class Texts(Mapping[str, str]):
         Read before anything is decoded: a name that is decoded could look like an address, and like two authors.
         """
         raw = self._from if isinstance(self._from, bytes) else b""
+        if len(raw) <= MAX_TEXT_LENGTH and (plain := _PLAIN_AUTHOR.fullmatch(raw)):
+            return plain[1].decode("ascii")
         try:
             _, address = parseaddr(" ".join(raw.decode("utf-8", "surrogateescape").split())[:MAX_TEXT_LENGTH])
         except (ValueError, IndexError, RecursionError):  # comments in comments in comments
@@ -184,8 +191,14 @@ def received(session: Session, *, hostname: str, protocol: str, id: str, recipie
     return (
         f"Received: from {session.helo or 'unknown'} ({literal})\r\n"
         f"\tby {hostname} (reputon) with {protocol} id {id}{to};\r\n"
-        f"\t{format_datetime(at)}\r\n"
+        f"\t{_date(at.replace(microsecond=0))}\r\n"
     ).encode("ascii", "backslashreplace")
+
+
+@lru_cache(maxsize=8)
+def _date(at: datetime) -> str:
+    """A moment as it stands in a header; many messages come in a second."""
+    return format_datetime(at)
 
 
 def verdict_field(

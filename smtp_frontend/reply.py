@@ -20,6 +20,7 @@ marks. An enhanced code whose class contradicts the code ("550 4.1.1") is left i
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from reputation.errors import ReputonError
 
@@ -27,6 +28,9 @@ MAX_LINE_OCTETS = 512
 """Of a reply line on the wire, with code and CRLF: RFC 5321 section 4.5.3.1.5."""
 MAX_LINES = 100
 """Lines of one answer; further ones of our own are dropped, of a next hop are an error."""
+
+MOST_REMEMBERED = 256
+"""Answers that are remembered, because nearly all are among a few."""
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}", re.ASCII)
@@ -64,6 +68,8 @@ class Reply:
     @classmethod
     def parse(cls, lines: Sequence[bytes]) -> "Reply":
         """The answer in `lines` (all lines of one answer, with or without line ends); raises `ReplyError`."""
+        if len(lines) == 1:
+            return _of_one_line(bytes(lines[0]))
         if not 1 <= len(lines) <= MAX_LINES:
             raise ReplyError(f"an answer of {len(lines)} lines")
         parts = [_split(line) for line in lines]
@@ -106,6 +112,9 @@ class Reply:
 
     def lines(self) -> tuple[bytes, ...]:
         """The wire lines, each with its CRLF. The enhanced code stands on every line (RFC 2034 section 4)."""
+        return _lines_of(self)
+
+    def _made_lines(self) -> tuple[bytes, ...]:
         room = MAX_LINE_OCTETS - len("250 \r\n")
         texts = [" ".join(filter(None, (self.enhanced, text)))[:room].encode("ascii") for text in self.text_lines]
         marks = [b"-"] * (len(texts) - 1) + [b" "]
@@ -121,6 +130,21 @@ def is_last_line(line: bytes) -> bool:
     return not _split(line)[1]
 
 
+@lru_cache(maxsize=MOST_REMEMBERED)
+def _lines_of(reply: Reply) -> tuple[bytes, ...]:
+    return reply._made_lines()
+
+
+@lru_cache(maxsize=MOST_REMEMBERED)
+def _of_one_line(line: bytes) -> Reply:
+    """The answer that is in one line, as nearly all are."""
+    code, more, text = _split(line)
+    if more:
+        raise ReplyError("an answer that ends too early or too late")
+    return Reply(code, (text,))
+
+
+@lru_cache(maxsize=MOST_REMEMBERED)
 def _split(line: bytes) -> tuple[int, bool, str]:
     """(code, whether more lines follow, text) of one reply line."""
     match = _LINE.fullmatch(line)

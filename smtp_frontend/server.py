@@ -173,16 +173,30 @@ class Server:
             await asyncio.gather(*left, return_exceptions=True)
 
 
+class _NoHooks:
+    """A handler that aiosmtpd need not look through."""
+
+    def __dir__(self) -> list[str]:
+        return []
+
+
+_NO_HOOKS = _NoHooks()
+
+
 class _Protocol(SMTP):
     """aiosmtpd's protocol with our session inside."""
 
     line_length_limit = READ_BYTES  # aiosmtpd takes the stream reader's limit from here
 
     def __init__(self, server: Server, arrival: Arrival) -> None:
-        super().__init__(object(), hostname=server.shared.hostname, timeout=SESSION_SECONDS)
+        super().__init__(_NO_HOOKS, hostname=server.shared.hostname, timeout=SESSION_SECONDS)
         self._server = server
         self._arrival = arrival
         self._wire: Wire | None = None
+
+    def __dir__(self) -> list[str]:
+        # aiosmtpd looks through all members of each connection for commands and mechanisms; here it need not find any.
+        return []
 
     async def _handle_client(self) -> None:
         server, settings = self._server, self._server.shared.settings

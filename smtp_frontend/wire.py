@@ -11,6 +11,7 @@ from contextlib import suppress
 from smtp_frontend.inbox import MAX_LINE_LENGTH, Inbox, Message
 from smtp_frontend.reply import Reply
 from smtp_frontend.spool import Spool
+from smtp_frontend.time_limit import TimeLimit
 
 READ_BYTES = 65_536
 DATA_BLOCK_SECONDS = 180.0
@@ -21,6 +22,10 @@ CLOSE_SECONDS = 5.0
 
 class ClientGone(Exception):
     """The client has hung up, or the connection is broken."""
+
+
+class _Late(OSError):
+    """A command has not come in time; whoever reads is told so."""
 
 
 class Wire:
@@ -39,6 +44,7 @@ class Wire:
         self._send_seconds = send_seconds
         self._spool = spool or Spool()
         self._inbox = Inbox()
+        self._limit = TimeLimit(lambda: self._reader.set_exception(_Late()))
         self.gone = asyncio.Event()
         """Set when the connection is lost, so that nobody sleeps for a client that has left."""
 
@@ -49,7 +55,9 @@ class Wire:
 
     async def line(self, timeout_seconds: float, max_length: int = MAX_LINE_LENGTH) -> bytes:
         """The next command. Raises `BadLine`, `ClientGone`, or TimeoutError when it does not come in time."""
-        async with asyncio.timeout(timeout_seconds):
+        if (line := self._inbox.line(max_length)) is not None:
+            return line
+        with self._limit.of(timeout_seconds):
             while (line := self._inbox.line(max_length)) is None:
                 await self._read()
         return line
@@ -71,6 +79,8 @@ class Wire:
     async def _read(self) -> None:
         try:
             data = await self._reader.read(READ_BYTES)
+        except _Late:
+            raise TimeoutError from None
         except OSError as error:
             raise ClientGone from error
         if not data:
@@ -79,9 +89,12 @@ class Wire:
 
     async def send(self, reply: Reply) -> None:
         """Write a reply. Raises `ClientGone`, also when the client does not read what it is told."""
+        transport = self._writer.transport
+        self._writer.write(b"".join(reply.lines()))
+        if not transport.get_write_buffer_size() and not transport.is_closing():
+            return  # the machine has taken all of it
         try:
             async with asyncio.timeout(self._send_seconds):
-                self._writer.write(b"".join(reply.lines()))
                 await self._writer.drain()
         except OSError as error:  # TimeoutError is one
             self._writer.transport.abort()
@@ -112,6 +125,7 @@ class Wire:
         What the client still sends is thrown away for a moment: a socket that is closed with octets unread
         resets the connection, and our last answer may be lost with it.
         """
+        self._limit.close()
         with suppress(OSError):  # TimeoutError is one
             async with asyncio.timeout(LINGER_SECONDS):
                 if self._writer.can_write_eof():

@@ -12,6 +12,8 @@ NETWORK = Network(asn=64_500, country="DE", prefix="192.0.2.0/22")
 class KnownLookups:
     """Fulfils `reputation.contracts.Lookups`. While `gate` is set, answers wait for it."""
 
+    possible = frozenset(Lookup)
+
     def __init__(self, found: LookedUp | None = None, *, known: Network = NETWORK) -> None:
         self.found = found or LookedUp()
         self.known = known

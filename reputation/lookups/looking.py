@@ -54,6 +54,8 @@ _FAILED: Fact = (TEMPERROR, "")
 _PERSONAL: Fact = ("", "")
 """Stands where SPF of a domain differs from sender to sender."""
 _IPREV, _DNSBL, _SPF = (str(lookup.value) for lookup in (Lookup.IPREV, Lookup.DNSBL, Lookup.SPF))
+_ALL = frozenset(Lookup)
+_WITHOUT_FILTERS = _ALL - {Lookup.FILTER}
 SHARES = {_IPREV: Share(300, 20), _DNSBL: Share(400, 20), _SPF: Share(300, 20)}
 """Facts under way: in all, and about clients of one network (and one list)."""
 
@@ -101,6 +103,11 @@ class Looking:
         self._flights: dict[FactKey, asyncio.Task[Fact]] = {}
         self._places: Places[tuple[bytes, str]] = Places(SHARES)
         self._is_closed = False
+
+    @property
+    def possible(self) -> frozenset[Lookup]:
+        """See the contract."""
+        return _ALL if self._filters is not None else _WITHOUT_FILTERS
 
     @property
     def under_way(self) -> int:

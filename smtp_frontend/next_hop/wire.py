@@ -16,11 +16,13 @@ Bugs: an answer that comes unasked, but after its command went out, looks like t
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
+from ipaddress import ip_address
 from typing import cast
 
 from reputation.errors import ReputonError
 from smtp_frontend.reply import MAX_LINES, Reply, ReplyError, is_last_line
+from smtp_frontend.time_limit import TimeLimit
 
 MAX_LINE_OCTETS = 4_096
 """Of one line of an answer; RFC 5321 section 4.5.3.1.5 allows 512."""
@@ -67,7 +69,8 @@ class Wire(asyncio.Protocol):
         self._received = bytearray()
         self._ended = False
         self._writable = True
-        self._changed = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self._limit = TimeLimit(self._wake)
 
     # What the event loop calls.
 
@@ -78,18 +81,19 @@ class Wire(asyncio.Protocol):
         self._received += data
         if len(self._received) > MAX_UNREAD_OCTETS:
             self.drop()
-        self._changed.set()
+        self._wake()
 
     def pause_writing(self) -> None:
         self._writable = False
 
     def resume_writing(self) -> None:
         self._writable = True
-        self._changed.set()
+        self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the same to us, whatever the cause
         self._ended = True
-        self._changed.set()
+        self._limit.close()
+        self._wake()
 
     # What a client of the next hop calls.
 
@@ -115,20 +119,28 @@ class Wire(asyncio.Protocol):
         if self._ended:
             raise HopLost("hung up")
         self._transport.write(data)
-        async with _within(timeout_seconds, "takes no more data"):
-            await self._until(lambda: self._writable or self.unread)
+        if not self._writable:
+            await self._room(timeout_seconds)
+
+    async def _room(self, timeout_seconds: float) -> None:
+        with self._limit.of(timeout_seconds):
+            while not (self._writable or self._received or self._ended):
+                await self._change("takes no more data")
         if self._ended and not self._writable and not self.unread:
             raise HopLost("hung up while we sent")
 
     async def answer(self, timeout_seconds: float) -> Reply:
         """Read one answer, all of its lines."""
         lines: list[bytes] = []
-        async with _within(timeout_seconds, "does not answer"):
-            while not lines or not is_last_line(lines[-1]):
-                if len(lines) == MAX_LINES:
-                    raise HopNonsense(f"an answer of more than {MAX_LINES} lines")
-                lines.append(await self._line())
-            return Reply.parse(lines)
+        with self._limit.of(timeout_seconds):
+            try:
+                while not lines or not is_last_line(lines[-1]):
+                    if len(lines) == MAX_LINES:
+                        raise HopNonsense(f"an answer of more than {MAX_LINES} lines")
+                    lines.append(await self._line())
+                return Reply.parse(lines)
+            except ReplyError as error:
+                raise HopNonsense(str(error)) from error
 
     async def start_tls(self, context: ssl.SSLContext, host: str, timeout_seconds: float) -> None:
         """Turn the connection into TLS, after the server's 220."""
@@ -146,13 +158,16 @@ class Wire(asyncio.Protocol):
     def drop(self) -> None:
         """Hang up at once. What was not sent yet is never sent."""
         self._ended = True
+        self._limit.close()
         self._transport.abort()
-        self._changed.set()
+        self._wake()
 
     async def _line(self) -> bytes:
         """The next line with its line end."""
-        await self._until(lambda: b"\n" in self._received or len(self._received) > MAX_LINE_OCTETS)
-        size = self._received.find(b"\n") + 1
+        while not (size := self._received.find(b"\n") + 1) and len(self._received) <= MAX_LINE_OCTETS:
+            if self._ended:
+                break
+            await self._change("does not answer")
         if size == 0 and len(self._received) <= MAX_LINE_OCTETS:
             raise HopLost("hung up without an answer")
         if not 0 < size <= MAX_LINE_OCTETS:
@@ -161,19 +176,34 @@ class Wire(asyncio.Protocol):
         del self._received[:size]
         return line
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait for `condition` or the end of the connection, whichever comes first."""
-        while not condition() and not self._ended:
-            self._changed.clear()
-            await self._changed.wait()
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _change(self, what: str) -> None:
+        """Wait until anything has changed. Raises `HopTimeout` when the time limit is over."""
+        if self._limit.is_over:
+            raise HopTimeout(f"{what} within {self._limit.seconds:g} s")
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
 
 async def connect_tcp(host: str, port: int, timeout_seconds: float) -> Wire:
     """A connection to one of the addresses of `host`; raises `HopUnreachable`."""
     loop = asyncio.get_running_loop()
-    return await _connected(
-        loop.create_connection(Wire, host, port, happy_eyeballs_delay=CONNECT_AGAIN_SECONDS), timeout_seconds
-    )
+    delay = None if _is_address(host) else CONNECT_AGAIN_SECONDS  # one address: there is no other to try beside it
+    return await _connected(loop.create_connection(Wire, host, port, happy_eyeballs_delay=delay), timeout_seconds)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def connect_unix(path: str, timeout_seconds: float) -> Wire:

@@ -11,6 +11,8 @@ from reputation.facts import NOTHING_LOOKED_UP, PASS, Filtered, Judgement, Looke
 class FixedLookups:
     """Fulfils `reputation.contracts.Lookups` without asking anybody."""
 
+    possible = frozenset(Lookup)
+
     def __init__(self) -> None:
         self._known: dict[ClientAddress | None, LookedUp] = {}
         """Client -> what is found about it; None for everybody else."""

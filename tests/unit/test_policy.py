@@ -7,12 +7,13 @@ import pytest
 
 from reputation.bookkeeping import EVIDENCE_OF, LEARNED, SEEING, SEEN, TRACKED
 from reputation.charges import Answer, Charge, Charging, Kind, Over
+from reputation.counters import member_of
 from reputation.errors import ConfigError
 from reputation.events import Event, OutcomeKind, Stage
 from reputation.facts import Lookup
 from reputation.inquiry import NOTHING, Inquiry
 from reputation.keys import EVIDENCE, Dimension, Entity, Key, Metric, distinct, entities_of
-from reputation.policy import Policy, member_of
+from reputation.policy import Policy
 from reputation.rules import COSTS, Accuracy, Mode, OnStoreFailure, Rule, parse_limit
 from reputation.score import KINDS
 from reputation.spelling import Spelling

@@ -57,6 +57,8 @@ SHORT_SECONDS = 0.02
 class FixedLookups:
     """Everybody's reverse name is confirmed, and nobody may send. Remembers what was asked."""
 
+    possible = frozenset(Lookup)
+
     def __init__(self) -> None:
         self.asked: list[frozenset[Lookup]] = []
 
