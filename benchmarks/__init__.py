@@ -7,6 +7,13 @@
     python -m benchmarks.accuracy        wrong decisions near a limit, against an exact log
     python -m benchmarks.peers           the same stream through other limiters
     python -m benchmarks.growth          cost with more entities and more servers
+    python -m benchmarks.reputation      how well the score tells good mail from bad
+    python -m benchmarks.policy          what the default policy costs an event
+    python -m benchmarks.replay          old logs: lines and events a second
+    python -m benchmarks.lookups         facts from outside, remembered and new
+    python -m benchmarks.smtp            messages a second through the front end, against a bare relay
+    python -m benchmarks.policy_service  questions of mail servers a second
+    python -m benchmarks.sessions        memory of a session, and whether anything leaks
 
 Without options a table; ``--json`` prints one JSON object instead, ``--quick`` is the small size that the tests run.
 ``make bench`` runs them all at full size. A target that is missed is printed as missed, and is no failure of the run.
