@@ -103,6 +103,7 @@ def _filtered(given: Mapping[str, str]) -> Filtered:
         score=float(given["filter_score"] or 0),
         symbols=_several(given["filter_symbols"]),
         malware=given["malware"],
+        learns=any(given[name] for name in OF_FILTERS),
     )
 
 

@@ -113,7 +113,7 @@ def postfix(*, long_ids: bool = False) -> Iterator[Postfix]:
         try:
             subprocess.run([*command, "start"], check=True, capture_output=True, timeout=30)
             try:
-                wait_until(lambda: _listens(port) and _listens(hop), "Postfix is ready")
+                wait_until(lambda: listens(port) and listens(hop), "Postfix is ready")
                 yield Postfix(port, directory / "mail.log")
             finally:
                 subprocess.run([*command, "stop"], check=False, capture_output=True, timeout=30)
@@ -133,7 +133,8 @@ def _write(directory: Path, port: int, hop: int, *, long_ids: bool) -> None:
     (directory / "etc" / "master.cf").write_text(MASTER.format(port=port))
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether anybody listens on a port of 127.0.0.1."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

@@ -24,7 +24,12 @@ FOUND = LookedUp(
     arc="pass",
     arc_domain="list.example",
     filtered=Filtered(
-        verdict="malware", action="add header", score=-1.5, symbols=("BAYES_HAM", "R_SPF_ALLOW"), malware="Eicar-Test"
+        verdict="malware",
+        action="add header",
+        score=-1.5,
+        symbols=("BAYES_HAM", "R_SPF_ALLOW"),
+        malware="Eicar-Test",
+        learns=True,
     ),
 )
 OF_A_MESSAGE = {"signatures": (), "dkim": "", "dmarc": "", "dmarc_policy": "", "arc": "", "arc_domain": ""}
