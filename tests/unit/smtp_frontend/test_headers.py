@@ -16,6 +16,7 @@ from reputation.spelling import Spelling
 from reputation.verdict import Action, Finding, Reason, Verdict
 from reputation.vocabulary import Moment
 from reputation.windows import Limit, Reading, Window
+from smtp_frontend import headers
 from smtp_frontend.headers import (
     MAX_FIELDS,
     MAX_FIELDS_BYTES,
@@ -338,3 +339,70 @@ def test_an_octet_that_is_no_utf_8_lets_no_message_past_a_rule_about_the_subject
     )
     condition = Condition('subject.contains("casino")', Stage.DATA)
     assert condition.holds(Moment(event, entities_of(event, Spelling()), 0.0)), condition.failures.last
+
+
+# What others want in the header
+
+
+@given(st.text(max_size=60), st.text(max_size=1_200))
+def test_a_field_that_somebody_else_wants_is_one_line_or_nothing(name: str, value: str) -> None:
+    field = headers.added(name, value)
+    assert field == b"" or (field.count(b"\r\n") == 1 and field.endswith(b"\r\n") and b"\n" not in field[:-2])
+    assert len(field) <= 1_000
+    assert field.isascii()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Spam\r\nBcc: eve@example.org\r\nX", "yes"),
+        ("X Spam", "yes"),
+        ("X-Spam:", "yes"),
+        ("", "yes"),
+        ("X-\xe4", ""),
+    ],
+)
+def test_what_is_no_name_of_a_field_adds_none(name: str, value: str) -> None:
+    assert headers.added(name, value) == b""
+
+
+def test_a_value_cannot_begin_a_field_of_its_own() -> None:
+    assert headers.added("X-Spam", "yes\r\nBcc: eve@example.org") == b"X-Spam: yes??Bcc: eve@example.org\r\n"
+
+
+FIELDS = b"From: a@example.com\r\nX-Old: 1\r\n\tfolded\r\nSubject: hello\r\nx-old : 2\r\nTo: b@example.net\r\n"
+
+
+def test_fields_are_taken_out_with_what_is_folded_below_them() -> None:
+    assert headers.without(FIELDS, ["X-Old"]) == b"From: a@example.com\r\nSubject: hello\r\nTo: b@example.net\r\n"
+    assert headers.without(FIELDS, ["X-O.d", ".*", "", "From\r\n"]) == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"Subject: hello\r\n", b"Subject: [SPAM] hello\r\n"),
+        (b"SUBJECT:hello\r\n", b"SUBJECT: [SPAM] hello\r\n"),
+        (b"Subject: hello\r\n\tyou\r\n", b"Subject: [SPAM] hello\r\n\tyou\r\n"),
+        (b"Subject: [SPAM] hello\r\n", b"Subject: [SPAM] hello\r\n"),
+        (b"Subject:\r\n", b"Subject: [SPAM] \r\n"),
+        (b"To: b@example.net\r\n", b"Subject: [SPAM]\r\nTo: b@example.net\r\n"),
+        (b"", b"Subject: [SPAM]\r\n"),
+        (b"X-Subject: hello\r\n", b"Subject: [SPAM]\r\nX-Subject: hello\r\n"),
+    ],
+)
+def test_a_word_goes_before_the_subject_once(before: bytes, after: bytes) -> None:
+    assert headers.with_subject_prefix(before, "[SPAM] ") == after
+    assert headers.with_subject_prefix(after, "[SPAM]") == after
+
+
+def test_no_word_changes_nothing() -> None:
+    assert headers.with_subject_prefix(FIELDS, " ") == FIELDS
+
+
+def test_mail_of_our_users_tells_nobody_their_counts() -> None:
+    told = verdict_field(verdict(Entity("user", "alice")), ("tag",), "1.1", "vip", private=True)
+    assert b"tags=tag" in told
+    assert b"service=vip" in told
+    assert b"user:alice" not in told
+    assert b"limit=" not in told
