@@ -62,7 +62,7 @@ def refused(by: str, reply: Reply, event: Event) -> None:
     session = event.session
     told = {"stage": event.stage, "by": by, "reply": reply, **_envelope(event), "client": session.client}
     fields: dict[str, object] = {**told, "user": session.user, "session": session.id}
-    _write(logging.INFO, MailLine(kind="refused", summary=by, succeeded=False, fields=fields))
+    _write(logging.INFO, MailLine(kind="refused", summary=f"refused by {by}", succeeded=False, fields=fields))
 
 
 def log_in(result: str, event: Auth) -> None:
@@ -70,7 +70,9 @@ def log_in(result: str, event: Auth) -> None:
     session = event.session
     told = {"result": result, "login": event.login, "client": session.client, "user": session.user}
     fields: dict[str, object] = {**told, "session": session.id}
-    _write(logging.INFO, MailLine(kind="log-in", summary=result, succeeded=result == "accepted", fields=fields))
+    _write(
+        logging.INFO, MailLine(kind="log-in", summary=f"log-in {result}", succeeded=result == "accepted", fields=fields)
+    )
 
 
 def _write(level: int, line: MailLine) -> None:

@@ -156,16 +156,19 @@ async def _stopped(program: asyncio.subprocess.Process, drain_seconds: float) ->
 def _show(path: Path, settings: Settings, store_name: str, addresses: Addresses) -> None:
     """Where each thing is, and one command to try."""
     kinds = dict.fromkeys(kind for kind, _ in addresses)
-    typer.echo(f"reputon is ready, configured by {path}")
-    for kind in kinds:
-        typer.echo(f"  {kind:<9} {', '.join(address for each, address in addresses if each == kind)}")
-    typer.echo(f"  next hop  {without_password(settings.smtp.next_hop)}")
-    typer.echo(f"  store     {without_password(settings.store.url)}: {store_name}")
     shadow = sum(rule.mode == "shadow" for rule in settings.rule)
-    typer.echo(f"  rules     {len(settings.rule)}, {shadow} of them in shadow mode, which only count; in force:")
+    places = [(kind, ", ".join(address for each, address in addresses if each == kind)) for kind in kinds]
+    places.append(("next hop", without_password(settings.smtp.next_hop)))
+    places += [(f"  {service}", without_password(hop)) for service, hop in settings.smtp.services.items()]
+    places.append(("store", f"{without_password(settings.store.url)}: {store_name}"))
+    places.append(("rules", f"{len(settings.rule)}, {shadow} of them in shadow mode, which only count; in force:"))
+    width = max(len(name) for name, _ in places)
+    typer.echo(f"reputon is ready, configured by {path}")
+    for name, told in places:
+        typer.echo(f"  {name:<{width}}  {told}")
     for rule in settings.rule:
         if rule.mode != "shadow":
-            typer.echo(f"            {rule.name}: {_sentence(rule)}")
+            typer.echo(f"  {'':<{width}}  {rule.name}: {_sentence(rule)}")
     typer.echo("Try, in another terminal:")
     if "smtp" in kinds:
         typer.echo(f"  {_command_to_try(dict(reversed(addresses))['smtp'])}")

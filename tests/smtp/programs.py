@@ -104,7 +104,7 @@ def running(program: Program) -> Iterator[Program]:
 
 
 READY = r"(?m)^ready smtp 127\.0\.0\.1:(\d+)\n(?:ready \S+ \S+\n)*ready$"
-SHOWN = r"  smtp      127\.0\.0\.1:(\d+)\n[\s\S]*Ctrl-C stops it"
+SHOWN = r"  smtp +127\.0\.0\.1:(\d+)\n[\s\S]*Ctrl-C stops it"
 
 
 def front_end(directory: Path, config: str, *options: str) -> Program:
