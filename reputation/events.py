@@ -46,7 +46,7 @@ class Session:
     """The authenticated login, empty when nobody has logged in."""
     tls: bool = False
     has_end: bool = True
-    """Whether its end will be told (`Disconnect`). If not, it is never counted as open."""
+    """Whether its end will be told (`Disconnect`) when it comes. If not, it is never counted as open."""
     early: bool = False
     """Whether the client has spoken before it was greeted (RFC 5321 section 4.3.1 forbids it)."""
 

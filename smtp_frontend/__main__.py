@@ -29,13 +29,13 @@ from reputation.engine import Engine
 from reputation.errors import ConfigError, StoreError
 from reputation.front_end_settings import SmtpSettings
 from reputation.log_lines import start_log
-from reputation.policy import Policy
-from reputation.store.memory import MemoryStore
+from reputation.lookups.filters.asking import MAX_UNDER_WAY
+from smtp_frontend.auth.next_hop import MAX_CONNECTIONS
 from smtp_frontend.listeners import Kind, Listener, adopted, opened, withdraw
 from smtp_frontend.notify import Notifier, announce
 from smtp_frontend.reloading import reloading, remember
 from smtp_frontend.server import Server
-from smtp_frontend.surroundings import open_surroundings
+from smtp_frontend.surroundings import open_surroundings, opened_files
 from smtp_frontend.workers import supervise
 
 DESCRIPTORS_PER_SESSION = 3
@@ -112,8 +112,8 @@ def _log_settings(settings: Settings, path: Path) -> None:
 
 
 async def checked(settings: Settings) -> None:
-    """Open what the front end needs, certificates and passwords too, but listen nowhere. Raises `ConfigError`."""
-    async with open_surroundings(settings.smtp, Engine(policy=Policy(), store=MemoryStore())):
+    """Open the files that the front end's settings name, certificates and passwords. Raises `ConfigError`."""
+    async with opened_files(settings.smtp):
         pass
 
 
@@ -174,7 +174,8 @@ def other_connections(settings: Settings) -> int:
     """Descriptors that go to mail servers that ask, to filters, and to whoever knows the passwords."""
     asks = settings.policy_service
     asked = asks.max_connections if asks.listen else 0
-    return asked + 201 * len(settings.filter_) + (50 if settings.smtp.auth is not None else 0)
+    of_filters = (MAX_UNDER_WAY + 1) * len(settings.filter_)  # each has its pings besides
+    return asked + of_filters + (MAX_CONNECTIONS if settings.smtp.auth is not None else 0)
 
 
 def within_descriptors(smtp: SmtpSettings, connections: int = 0) -> SmtpSettings:

@@ -26,11 +26,10 @@ class Crowd:
 
     def enter(self, client: ClientAddress) -> bool:
         """Count one more session of `client`; False, and nothing is counted, when it has as many as it may have."""
-        who = network_id(client, v4=32, v6=64)
-        count = self._sessions.get(who, 0)
-        if count >= self._most:
+        if self.is_full(client):
             return False
-        self._sessions[who] = count + 1
+        who = network_id(client, v4=32, v6=64)
+        self._sessions[who] = self._sessions.get(who, 0) + 1
         return True
 
     def is_full(self, client: ClientAddress) -> bool:

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from reputation.lookups.names import unmapped
+
 Address = IPv4Address | IPv6Address
 
 MAX_OCTETS = 8_192
@@ -79,6 +81,17 @@ def parse(octets: bytes) -> ProxyHeader | None:
     raise ProxyHeaderError("it does not begin as a header does")
 
 
+def octets_wanted(octets: bytes) -> int:
+    """How many more octets are the header's for sure: who reads no more than these leaves what follows it alone."""
+    if len(octets) < len(_BEGINNING_2):  # no header of either version is shorter
+        return len(_BEGINNING_2) - len(octets)
+    if not octets.startswith(_BEGINNING_2):
+        return 1  # version 1 ends with its line
+    if len(octets) < _FIXED:
+        return _FIXED - len(octets)
+    return max(1, _FIXED + int.from_bytes(octets[_FIXED - 2 : _FIXED], "big") - len(octets))
+
+
 def _version_1(octets: bytes) -> ProxyHeader | None:
     """A line of text. The first CR or LF must be its CRLF: to end at one alone is to read what others do not."""
     end = next((at for at, octet in enumerate(octets) if octet in b"\r\n"), len(octets))
@@ -103,13 +116,9 @@ def _version_1(octets: bytes) -> ProxyHeader | None:
 
 def _address(family: bytes, text: bytes) -> Address:
     try:
-        return IPv4Address(text.decode()) if family == b"TCP4" else _unmapped(IPv6Address(text.decode()))
+        return IPv4Address(text.decode()) if family == b"TCP4" else unmapped(IPv6Address(text.decode()))
     except ValueError:
         raise ProxyHeaderError(f"not an address of {family.decode()}: {text.decode()}") from None
-
-
-def _unmapped(address: Address) -> Address:
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
 def _version_2(octets: bytes) -> ProxyHeader | None:
@@ -140,8 +149,8 @@ def _with_addresses(header: bytes, kind: type[IPv4Address] | type[IPv6Address]) 
         raise ProxyHeaderError("too short for its addresses")
     source, destination = (kind(header[at : at + length]) for at in (_FIXED, _FIXED + length))
     return ProxyHeader(
-        source=_unmapped(source),
-        destination=_unmapped(destination),
+        source=unmapped(source),
+        destination=unmapped(destination),
         tls=_tls_of(header, values_at),
         size=len(header),
     )

@@ -18,11 +18,12 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 
 from aiosmtpd.smtp import SMTP
 
 from reputation.events import ClientAddress
+from reputation.lookups.names import unmapped
 from smtp_frontend import answers
 from smtp_frontend.crowd import Crowd
 from smtp_frontend.listeners import Kind, Listener
@@ -86,7 +87,7 @@ class Server:
 
     async def _welcome(self, connection: socket.socket, peer: ClientAddress, kind: Kind) -> None:
         """What comes before the session. Who is slow in it takes a place of his own sessions."""
-        peer = _unmapped(peer)
+        peer = unmapped(peer)
         is_proxy = is_among(peer, self.shared.settings.proxy_from)
         # Only a handshake can be slow. A session counts by itself (`refusal_of`), and hears when it is one too many.
         may_be_slow = kind is Kind.SUBMISSIONS and not is_proxy
@@ -129,7 +130,7 @@ class Server:
 
     async def _connect(self, connection: socket.socket, arrival: Arrival, kind: Kind) -> None:
         loop = asyncio.get_running_loop()
-        tls = self.shared.tls if kind is Kind.SUBMISSIONS else None
+        tls = self.shared.tls if kind is Kind.SUBMISSIONS else None  # only a rehearsal has none there
         try:
             await loop.connect_accepted_socket(
                 lambda: _Protocol(self, arrival),
@@ -239,9 +240,3 @@ def _report(task: asyncio.Task[None]) -> None:
     """Accepting ends when it is told to. If it ends otherwise, nobody is heard any more: that must not be silent."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("%s has ended", task.get_name(), exc_info=error)
-
-
-def _unmapped(address: ClientAddress) -> ClientAddress:
-    """An IPv4 client of a socket that speaks both."""
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address

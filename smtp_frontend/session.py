@@ -128,7 +128,7 @@ class Session:
         if self._arrival.has_place and not self._visitor.proxied:
             return True
         client = self._facts.client
-        if self._shared.crowd.is_full(client) or not self._shared.crowd.enter(client):
+        if not self._shared.crowd.enter(client):
             return False
         self._place = client
         return True
@@ -367,7 +367,7 @@ class Session:
             try:
                 await self._say(await self._received(transaction, message))
             finally:  # also of a client that has hung up: who does would never be counted
-                await self._safely(self._learn(transaction, message), "what a message tells")
+                await self._safely(self._reception.learn(transaction, message), "what a message tells")
         finally:
             self._shared.spool.let_go(message)
         return None
@@ -380,9 +380,6 @@ class Session:
             return await self._reception.take(self._visitor, transaction, message, id)
         finally:
             await self._reset()
-
-    async def _learn(self, transaction: Transaction, message: Message) -> None:
-        await self._reception.learn(transaction, message)
 
     async def _rset(self, argument: bytes) -> Reply:
         if argument:

@@ -5,9 +5,8 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ssl import SSLContext
-from typing import Any
 
 from reputation.engine import Engine
 from reputation.errors import ConfigError
@@ -53,43 +52,45 @@ class Surroundings:
         return min(self.settings.max_recipients, *(hop.max_recipients or self.settings.max_recipients for hop in hops))
 
 
-def surroundings(settings: SmtpSettings, engine: Engine, **others: Any) -> Surroundings:
-    """What the sessions of `settings` share; `others` are fields of `Surroundings` that are made by somebody else.
-
-    Raises `ConfigError`.
-    """
+def surroundings(settings: SmtpSettings, engine: Engine) -> Surroundings:
+    """What the sessions of `settings` share, but for what has to be let go of in the end. Raises `ConfigError`."""
     hostname = settings.hostname or socket.gethostname()
 
     def opened(url: str) -> NextHop:
         return open_next_hop(url, hostname=hostname, timeout_seconds=settings.next_hop_timeout_seconds)
 
-    fields: dict[str, Any] = {
-        "engine": engine,
-        "next_hop": others.get("next_hop") or opened(settings.next_hop),
-        "services": {name: opened(url) for name, url in settings.services.items()},
-        "settings": settings,
-        "hostname": hostname,
-        "sleepers": Sleepers(max_sleepers=settings.max_sleepers, metrics=engine.metrics),
-        "crowd": Crowd(settings.max_sessions_per_ip),
-        "log_ins": Turns(MAX_LOG_INS_OF_ONE, settings.auth.deadline_seconds if settings.auth else 0.0),
-        "relaying": Relaying(settings),
-        "spool": Spool(above_bytes=settings.spool_bytes, directory=settings.spool_directory),
-    }
-    return Surroundings(**{**fields, **others})
+    return Surroundings(
+        engine=engine,
+        next_hop=opened(settings.next_hop),
+        services={name: opened(url) for name, url in settings.services.items()},
+        settings=settings,
+        hostname=hostname,
+        sleepers=Sleepers(max_sleepers=settings.max_sleepers, metrics=engine.metrics),
+        crowd=Crowd(settings.max_sessions_per_ip),
+        log_ins=Turns(MAX_LOG_INS_OF_ONE, settings.auth.deadline_seconds if settings.auth else 0.0),
+        relaying=Relaying(settings),
+        spool=Spool(above_bytes=settings.spool_bytes, directory=settings.spool_directory),
+    )
 
 
 @asynccontextmanager
 async def open_surroundings(settings: SmtpSettings, engine: Engine) -> AsyncIterator[Surroundings]:
     """What the sessions of a process share, for as long as the block runs. Raises `ConfigError`."""
-    hostname = settings.hostname or socket.gethostname()
+    async with opened_files(settings) as (tls, verifier):
+        yield replace(surroundings(settings, engine), tls=tls, verifier=verifier)
+
+
+@asynccontextmanager
+async def opened_files(settings: SmtpSettings) -> AsyncIterator[tuple[SSLContext | None, Verifier | None]]:
+    """What the settings name files for: certificates, which are kept fresh, and passwords. Raises `ConfigError`."""
     if settings.spool_directory and not os.access(settings.spool_directory, os.W_OK | os.X_OK):
         raise ConfigError(f"[smtp] spool_directory: {settings.spool_directory} is no directory that can be written to")
     certificates = Certificates(settings.tls) if settings.tls is not None else None
+    hostname = settings.hostname or socket.gethostname()
     verifier = _verifier(settings.auth, hostname) if settings.auth is not None else None
     renewing = asyncio.create_task(certificates.keep_fresh(), name="certificates") if certificates else None
     try:
-        tls = certificates.context if certificates else None
-        yield surroundings(settings, engine, tls=tls, verifier=verifier)
+        yield certificates.context if certificates else None, verifier
     finally:
         if renewing is not None:
             renewing.cancel()

@@ -59,7 +59,8 @@ class Transaction:
     @property
     def shown(self) -> Verdict:
         """The verdict that the header tells of: the strictest, and among equals the first that rests on a reading."""
-        shown = [verdict for verdict in self.verdicts if not any(verdict is other for other in self._unshown)]
+        unshown = set(map(id, self._unshown))
+        shown = [verdict for verdict in self.verdicts if id(verdict) not in unshown]
         return max(shown or self.verdicts, key=lambda verdict: (verdict.action.severity, verdict.deciding is not None))
 
     async def recipient(self, recipient: str, verdict: Verdict, service: str = "") -> tuple[Reply, bool]:

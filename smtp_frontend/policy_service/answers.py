@@ -53,9 +53,9 @@ def refusal(stage: Stage, verdict: Verdict, state: State) -> str | None:
     return f"DEFER_IF_PERMIT {text}"
 
 
-def prepended(shown: Verdict, tags: tuple[str, ...], id: str, service: str) -> str:
-    """Our field as an action: one line, cut between two words where it would be too long."""
-    field = headers.verdict_field(shown, tags, id, service).decode("ascii")
+def prepended(shown: Verdict, tags: tuple[str, ...], id: str, service: str, *, private: bool = False) -> str:
+    """Our field as an action: one line, cut between two words where it would be too long. `private` as there."""
+    field = headers.verdict_field(shown, tags, id, service, private=private).decode("ascii")
     line = " ".join(field.split())
     if len(line) > MAX_FIELD_LENGTH:
         line = line[: MAX_FIELD_LENGTH + 1].rpartition(" ")[0]

@@ -1,7 +1,7 @@
 """How the policy service asks the engine: the verdict, held back as it says, with a line in the mail log.
 
-What a tarpit and a throttle mean is said in `smtp_frontend.judging`; here an answer is held back no longer than its
-deadline lets it, all stages of one question together. Whoever is held back is answered at once when the mail server
+What a tarpit and a throttle mean is said in `smtp_frontend.holding_back`; here an answer is held back no longer than
+its deadline lets it, all stages of one question together. Whoever is held back is answered at once when the mail server
 hangs up, and when the process drains.
 """
 
@@ -9,8 +9,9 @@ import asyncio
 
 from reputation.engine import Engine
 from reputation.events import Event
-from reputation.verdict import Action, Verdict
+from reputation.verdict import Verdict
 from smtp_frontend import maillog
+from smtp_frontend.holding_back import held_back
 from smtp_frontend.sleepers import Sleepers
 
 HELD_SHARE = 0.8
@@ -30,19 +31,7 @@ class Patience:
 
 async def judged(engine: Engine, sleepers: Sleepers, event: Event, patience: Patience) -> Verdict:
     """The verdict about an event, after the delay that it asks for."""
-    verdict = await engine.judge(event)
-    held = 0.0
-    while verdict.action is Action.THROTTLE and verdict.retry_after_seconds <= patience.left_seconds - held:
-        if patience.hurry.is_set() or not await sleepers.sleep(verdict.retry_after_seconds, patience.hurry):
-            break
-        held += verdict.retry_after_seconds
-        verdict = await engine.judge(event)
-    if (delay := min(verdict.delay_seconds, patience.left_seconds - held)) > 0:
-        try:
-            held += delay * await sleepers.sleep(delay, patience.hurry)
-        except asyncio.CancelledError:  # nobody has heard of it, so nothing has come of the event
-            await engine.refund(verdict)
-            raise
+    verdict, held = await held_back(engine, sleepers, event, patience.left_seconds, patience.hurry)
     patience.left_seconds -= held
     maillog.verdict(event, verdict, held, queue_id=patience.queue_id)
     return verdict

@@ -22,10 +22,11 @@ size and nothing twice.
 Bugs: a recipient that Postfix refuses after us (unknown, say) stays charged if there are several others, and nothing
 is learned of it; so put us below `reject_unlisted_recipient`. Postfix discards a message for all its recipients or for
 none: if only some are to be discarded, all get it, and so they do where it does not ask when the message has come.
-A PREPEND is not possible at END-OF-MESSAGE, so tags of rules of stage data are in the log only. Sessions count as open
-(`concurrent`) until the same smtpd process has another one, or nothing was heard for five minutes. What Postfix'
-cleanup or a milter refuses afterwards has passed for us. A server that hangs up while its question is held back keeps
-a place among the sleepers until the delay is over: Exim closes its sending side too, and waits all the same.
+A PREPEND is not possible at END-OF-MESSAGE, so tags of rules of stage data are in the log only. Nobody says when a
+session is over, so rules that count `concurrent` ones do not apply here; its end is judged when the same smtpd process
+has another one, or nothing was heard for five minutes. What Postfix' cleanup or a milter refuses afterwards has passed
+for us. A server that hangs up while its question is held back keeps a place among the sleepers until the delay is over:
+Exim closes its sending side too, and waits all the same.
 """
 
 import asyncio
@@ -264,7 +265,9 @@ class PolicyService:
         if transaction.told or transaction.shown is None or not self._settings.prepend:
             return answers.DUNNO
         transaction.told = True
-        return answers.prepended(transaction.shown, transaction.tags, _id(visit, transaction), transaction.service)
+        is_users = bool(visit.facts.user)
+        words = transaction.shown, transaction.tags, _id(visit, transaction), transaction.service
+        return answers.prepended(*words, private=is_users)
 
     def _log(self, visit: Visit, transaction: Transaction, request: Request, result: str, refusal: str) -> None:
         self._engine.metrics.messages.labels(result).inc()

@@ -17,8 +17,7 @@ import socket
 import tomllib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from reputation.assemble import policy_of
 from reputation.config import Settings
@@ -41,7 +40,7 @@ from smtp_frontend.rehearsal.hand import HandClock, HandStore, InstantSleepers
 from smtp_frontend.rehearsal.log import Log, captured_log
 from smtp_frontend.rehearsal.lookups import FixedLookups
 from smtp_frontend.server import Server
-from smtp_frontend.surroundings import surroundings
+from smtp_frontend.surroundings import Surroundings, surroundings
 
 HOSTNAME = "mx.example.net"
 
@@ -127,10 +126,8 @@ async def front_end(
     hand_store, lookups = HandStore(store or MemoryStore()), FixedLookups()
     engine = await _engine(settings, hand_store, lookups)
     smtp = settings.smtp.model_copy(update={"hostname": HOSTNAME})
-    others: dict[str, Any] = {"sleepers": InstantSleepers(hand_store, engine.metrics)} if instant else {}
-    others["next_hop"] = next_hop if not isinstance(next_hop, str) else _opened(next_hop, smtp)
-    tls = Certificates(smtp.tls).context if smtp.tls else None
-    server = Server(surroundings(smtp, engine, tls=tls, verifier=verifier, **others))
+    shared = replace(_shared(smtp, engine, next_hop), verifier=verifier)
+    server = Server(replace(shared, sleepers=InstantSleepers(hand_store, engine.metrics)) if instant else shared)
     listeners = _listeners(smtp)
     with captured_log() as log:
         await server.listen(listeners)
@@ -140,6 +137,13 @@ async def front_end(
         finally:
             async with asyncio.timeout(smtp.drain_seconds + expectations.PATIENCE_SECONDS):
                 await server.close()
+
+
+def _shared(smtp: SmtpSettings, engine: Engine, next_hop: str | NextHop) -> Surroundings:
+    if isinstance(next_hop, str):
+        next_hop = _opened(next_hop, smtp)
+    tls = Certificates(smtp.tls).context if smtp.tls else None
+    return replace(surroundings(smtp, engine), next_hop=next_hop, tls=tls)
 
 
 def _opened(url: str, smtp: SmtpSettings) -> NextHop:

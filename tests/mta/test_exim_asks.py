@@ -10,48 +10,8 @@ import pytest
 from reputation.errors import StoreUnavailable
 from reputation.keys import Metric
 from tests.mta.exim_for_tests import Exim, exim
-from tests.policy_service.asking import Asked, policy_service
+from tests.policy_service.asking import MESSAGE, RULES, Asked, policy_service
 from tests.servers import free_port
-
-MESSAGE = "Subject: hello\n\nhello\n"
-RULES = """
-[[rule]]
-name = "sender-rate"
-stage = "mail"
-key = ["sender"]
-count = "messages"
-limits = ["30/1h"]
-action = "tempfail"
-reply = "Slow down, {entity}"
-
-[[rule]]
-name = "refused"
-stage = "rcpt"
-when = 'sender == "bad@example.com"'
-action = "reject"
-reply = "550 5.7.1 Not from you"
-
-[[rule]]
-name = "thrown-away"
-stage = "mail"
-when = 'sender == "junk@example.com"'
-action = "discard"
-
-[[rule]]
-name = "noted"
-stage = "rcpt"
-when = 'sender == "odd@example.com"'
-action = "tag"
-
-[[rule]]
-name = "size"
-stage = "data"
-key = ["sender"]
-count = "bytes"
-limits = ["3000/1h"]
-action = "tempfail"
-reply = "Too much of it"
-"""
 
 T = TypeVar("T")
 

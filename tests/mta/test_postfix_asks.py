@@ -13,35 +13,12 @@ import pytest
 from reputation.errors import StoreUnavailable
 from reputation.keys import Metric
 from tests.mta.postfix_for_tests import Postfix, postfix
-from tests.policy_service.asking import Asked, policy_service
+from tests.policy_service.asking import MESSAGE, RULES, Asked, policy_service
 from tests.servers import free_port, require_binary
 
 SNIPPET = Path(__file__).resolve().parents[2] / "deploy" / "mta" / "postfix" / "main.cf"
 ASKED = "inet:127.0.0.1:10040"
-MESSAGE = "Subject: hello\n\nhello\n"
-RULES = """
-[[rule]]
-name = "sender-rate"
-stage = "mail"
-key = ["sender"]
-count = "messages"
-limits = ["30/1h"]
-action = "tempfail"
-reply = "Slow down, {entity}"
-
-[[rule]]
-name = "refused"
-stage = "rcpt"
-when = 'sender == "bad@example.com"'
-action = "reject"
-reply = "550 5.7.1 Not from you"
-
-[[rule]]
-name = "thrown-away"
-stage = "mail"
-when = 'sender == "junk@example.com"'
-action = "discard"
-
+OF_POSTFIX = """
 [[rule]]
 name = "thrown-away-by-one"
 stage = "rcpt"
@@ -49,25 +26,10 @@ when = 'sender == "half@example.com" && recipient == "carol@example.net"'
 action = "discard"
 
 [[rule]]
-name = "noted"
-stage = "rcpt"
-when = 'sender == "odd@example.com"'
-action = "tag"
-
-[[rule]]
 name = "hung-up-on"
 stage = "connect"
 when = 'ip == "198.51.100.66"'
 action = "tempfail"
-
-[[rule]]
-name = "size"
-stage = "data"
-key = ["sender"]
-count = "bytes"
-limits = ["3000/1h"]
-action = "tempfail"
-reply = "Too much of it"
 """
 
 TELL_FIELD = "header_checks = regexp:{ {/^X-Reputon: .*/ WARN} }"
@@ -135,7 +97,7 @@ async def test_the_31st_message_is_deferred_with_our_reason() -> None:
         server.wait_for_log("450 4.7.1 <bob@example.net>: Recipient address rejected: Slow down, sender:alice", 1)
         return answers
 
-    async with policy_service(RULES) as service:
+    async with policy_service(RULES + OF_POSTFIX) as service:
         answers = await with_postfix(at(service), work)
         assert answers[:30] == [(250, "")] * 30
         text = "4.7.1 <bob@example.net>: Recipient address rejected: Slow down, sender:alice@example.com"
@@ -154,7 +116,7 @@ async def test_one_session_is_one_connection_and_a_message_that_is_not_sent_cost
             smtp.rset()
             smtp.sendmail("alice@example.com", ["bob@example.net"], MESSAGE)
 
-    async with policy_service(RULES) as service:
+    async with policy_service(RULES + OF_POSTFIX) as service:
         await with_postfix(at(service), work)
         assert await service.counted("ip:192.0.2.7", Metric.CONNECTIONS) == 1
         assert await service.counted("user:alice") == 2
@@ -165,7 +127,7 @@ async def test_one_session_is_one_connection_and_a_message_that_is_not_sent_cost
 async def test_on_a_unix_socket(tmp_path: Path) -> None:
     for directory in (tmp_path, *tmp_path.parents[:-2]):
         directory.chmod(directory.stat().st_mode | 0o111)  # Postfix' daemons are another user
-    async with policy_service(RULES, unix=tmp_path / "policy") as service:
+    async with policy_service(RULES + OF_POSTFIX, unix=tmp_path / "policy") as service:
         (tmp_path / "policy").chmod(0o666)
         answer = await with_postfix(at(service), lambda server: send(server, "bad@example.com", ["bob@example.net"]))
         assert answer == (550, "5.7.1 <bob@example.net>: Recipient address rejected: Not from you")
@@ -193,7 +155,7 @@ async def test_postfix_does_what_the_rule_says(
         server.wait_for_log(logged, 1)
         return given
 
-    async with policy_service(RULES) as service:
+    async with policy_service(RULES + OF_POSTFIX) as service:
         assert await with_postfix(at(service), work, TELL_FIELD) == answer
 
 
@@ -207,7 +169,7 @@ async def test_after_421_postfix_hangs_up() -> None:
             smtp.close()
             return code, text.decode()
 
-    async with policy_service(RULES) as service:
+    async with policy_service(RULES + OF_POSTFIX) as service:
         code, text = await with_postfix(at(service), work)
         assert code == 421 and text.startswith("4.7.0 ")
 
@@ -216,7 +178,7 @@ async def test_an_unknown_recipient_hears_that_and_nobody_pays() -> None:
     def work(server: Postfix) -> tuple[int, str]:
         return send(server, "alice@example.com", ["nobody@example.net"])
 
-    async with policy_service(RULES) as service:
+    async with policy_service(RULES + OF_POSTFIX) as service:
         assert (await with_postfix(at(service), work))[0] == 550
         assert await service.counted("sender:alice@example.com") == 0
 
@@ -231,7 +193,7 @@ async def test_a_permanent_refusal_below_us_wins_over_a_deferral() -> None:
         "smtpd_recipient_restrictions = check_policy_service $reputon_policy, "
         "check_client_access inline:{ {192.0.2.9=REJECT Go away} }"
     )
-    async with policy_service(RULES) as service:
+    async with policy_service(RULES + OF_POSTFIX) as service:
         code, text = await with_postfix(at(service), work, below)
         assert (code, "Go away" in text) == (554, True)
 
@@ -243,7 +205,7 @@ async def test_a_size_is_known_at_the_end_of_the_message() -> None:
         server.wait_for_log("451 4.7.1 <END-OF-MESSAGE>: End-of-data rejected: Too much of it", 1)
         return answer
 
-    async with policy_service(RULES) as service:
+    async with policy_service(RULES + OF_POSTFIX) as service:
         assert (await with_postfix(at(service), work))[0] == 451
         assert await service.counted("sender:big@example.com") == 1, "what was deferred was given back"
 
@@ -260,7 +222,7 @@ async def test_every_stage_can_be_asked_at_and_nothing_counts_twice() -> None:
                 smtp.sendmail("odd@example.com", ["bob@example.net", "carol@example.net"], MESSAGE)
 
     async def counts(more: str) -> list[int]:
-        async with policy_service(RULES) as service:
+        async with policy_service(RULES + OF_POSTFIX) as service:
             await with_postfix(at(service), work, f"{everywhere}\n{more}")
             asked = sum(
                 service.metric("reputon_policy_answers_total", answer=answer) for answer in ("dunno", "prepend")
@@ -287,7 +249,7 @@ async def test_mail_flows_while_the_service_is_away() -> None:
 
 
 async def test_mail_flows_again_through_the_service_after_it_was_away() -> None:
-    async with policy_service(RULES) as service:
+    async with policy_service(RULES + OF_POSTFIX) as service:
 
         def work(server: Postfix) -> None:
             with server.client("192.0.2.7") as smtp:
@@ -302,7 +264,7 @@ async def test_mail_flows_again_through_the_service_after_it_was_away() -> None:
 
 
 async def test_mail_flows_while_the_store_is_away() -> None:
-    async with policy_service(RULES) as service:
+    async with policy_service(RULES + OF_POSTFIX) as service:
         service.store.trouble = StoreUnavailable("taken away by the test")
         answer = await with_postfix(at(service), lambda server: send(server, "alice@example.com", ["bob@example.net"]))
         assert answer == (250, "")

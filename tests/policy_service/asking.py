@@ -31,6 +31,46 @@ from smtp_frontend.sleepers import Sleepers
 _processes = itertools.count(0x1000)
 
 Attribute = str | int
+MESSAGE = "Subject: hello\n\nhello\n"
+RULES = """
+[[rule]]
+name = "sender-rate"
+stage = "mail"
+key = ["sender"]
+count = "messages"
+limits = ["30/1h"]
+action = "tempfail"
+reply = "Slow down, {entity}"
+
+[[rule]]
+name = "refused"
+stage = "rcpt"
+when = 'sender == "bad@example.com"'
+action = "reject"
+reply = "550 5.7.1 Not from you"
+
+[[rule]]
+name = "thrown-away"
+stage = "mail"
+when = 'sender == "junk@example.com"'
+action = "discard"
+
+[[rule]]
+name = "noted"
+stage = "rcpt"
+when = 'sender == "odd@example.com"'
+action = "tag"
+
+[[rule]]
+name = "size"
+stage = "data"
+key = ["sender"]
+count = "bytes"
+limits = ["3000/1h"]
+action = "tempfail"
+reply = "Too much of it"
+"""
+"""What mail servers that ask are held against."""
 
 
 def question(**attributes: Attribute) -> bytes:

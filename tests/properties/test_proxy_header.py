@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_frontend.proxy_header import MAX_OCTETS, ProxyHeader, ProxyHeaderError, parse
+from smtp_frontend.proxy_header import MAX_OCTETS, ProxyHeader, ProxyHeaderError, octets_wanted, parse
 from tests.proxy_headers import CHECKSUM, TLS, checked, tcp4, tcp6, value, version_2
 
 v4, v6 = st.ip_addresses(v=4).map(str), st.ip_addresses(v=6).map(str)
@@ -76,3 +76,14 @@ def test_both_versions_say_the_same(source: str, destination: str) -> None:
     assert line is not None
     assert binary is not None
     assert (line.source, line.destination, line.tls) == (binary.source, binary.destination, binary.tls)
+
+
+@given(header=headers, behind=st.binary(min_size=1, max_size=30))
+def test_whoever_reads_what_is_wanted_leaves_what_follows(header: bytes, behind: bytes) -> None:
+    """Behind the header may be a TLS handshake, of which not an octet may be taken."""
+    whole, octets = outcome(header + behind), b""
+    if not isinstance(whole, ProxyHeader):
+        return
+    while (found := parse(octets)) is None:
+        octets = (header + behind)[: len(octets) + octets_wanted(octets)]
+    assert (found, len(octets)) == (whole, whole.size)

@@ -646,3 +646,12 @@ def test_a_rule_that_accepts_what_is_over_puts_it_in_its_class() -> None:
         *(Action.ACCEPT, Reason.OVER_LIMIT, "bulk", "bulk"),
     )
     assert len(verdict.receipt) == 1, "it is accepted, and counts"
+
+
+def test_a_session_whose_end_nobody_tells_is_not_counted_as_open() -> None:
+    """It would count for as long as a lease is renewed: a mail server that asks has sessions one after the other."""
+    busy = rule("busy", connect(), key=(Dimension.IP,), count=Metric.CONCURRENT, limits=("5/1m",), action=Action.TARPIT)
+    policy, told = policy_of(busy), connect()
+    untold = replace(told, session=replace(told.session, has_end=False))
+    assert [charge.plan.kind for charge in charges_for(policy, told)] == [Kind.LEASES]
+    assert charges_for(policy, untold) == ()

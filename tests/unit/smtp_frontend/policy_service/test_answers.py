@@ -3,7 +3,9 @@
 import pytest
 
 from reputation.events import Stage
-from reputation.verdict import Action, Reason, Verdict
+from reputation.keys import Entity, Metric
+from reputation.verdict import Action, Finding, Reason, Verdict
+from reputation.windows import Limit, Reading, Window
 from smtp_frontend.policy_service import answers
 from smtp_frontend.policy_service.protocol import encoded
 from smtp_frontend.policy_service.requests import State
@@ -61,6 +63,14 @@ def test_our_own_trouble_tells_nothing() -> None:
 def test_our_field_is_one_line() -> None:
     action = answers.prepended(given(Action.TAG), ("a", "b"), "s1.1", "bulk")
     assert action == "PREPEND X-Reputon: tag reason=over-limit tags=a,b service=bulk id=s1.1"
+
+
+def test_our_field_in_mail_of_users_tells_nobody_their_counts() -> None:
+    reading = Reading(window=Window(60), count=30, limit=Limit.parse("30/1m"), retry_after_seconds=5.0)
+    finding = Finding(rule="r", entity=Entity("user", "alice"), metric=Metric.MESSAGES, reading=reading)
+    verdict = Verdict(action=Action.TAG, reason=Reason.OVER_LIMIT, rule="r", findings=(finding,))
+    assert "key=user:alice" in answers.prepended(verdict, ("a",), "s1.1", "")
+    assert answers.prepended(verdict, ("a",), "s1.1", "", private=True).endswith("reason=over-limit tags=a id=s1.1")
 
 
 def test_a_field_that_would_be_too_long_is_cut_between_words() -> None:
