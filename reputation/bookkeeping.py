@@ -42,6 +42,10 @@ LEARNED: Mapping[OutcomeKind, Metric] = {
     OutcomeKind.MALWARE: Metric.MALWARE,
     OutcomeKind.BOUNCE: Metric.BOUNCES,
     OutcomeKind.COMPLAINT: Metric.COMPLAINTS,
+    OutcomeKind.JUNK: Metric.COMPLAINTS,
+    OutcomeKind.TRAP: Metric.SPAM,
+    OutcomeKind.FRAUD: Metric.SPAM,
+    OutcomeKind.ABUSIVE: Metric.COMPLAINTS,
 }
 """The metric that an outcome is counted under."""
 COMPLAINED_OF = (*SENDING, Dimension.SUBJECT)
@@ -63,6 +67,7 @@ def those_proven(outcome: Outcome, entities: Entities) -> Entities:
     claimed = (frozenset() if outcome.is_sender_proven else _SENDER) | (
         frozenset() if outcome.is_author_proven else _AUTHOR
     )
+    claimed |= frozenset() if outcome.is_client_known else frozenset(CLIENT)
     return {dimension: entity for dimension, entity in entities.items() if dimension not in claimed}
 
 
@@ -75,6 +80,10 @@ EVIDENCE_OF: Mapping[OutcomeKind, EvidenceKind] = {
     OutcomeKind.UNKNOWN_RECIPIENT: EvidenceKind.INVALID_RECIPIENTS,
     OutcomeKind.BOUNCE: EvidenceKind.BOUNCES,
     OutcomeKind.COMPLAINT: EvidenceKind.COMPLAINTS,
+    OutcomeKind.JUNK: EvidenceKind.COMPLAINTS,
+    OutcomeKind.TRAP: EvidenceKind.TRAPS,
+    OutcomeKind.FRAUD: EvidenceKind.FRAUD,
+    OutcomeKind.ABUSIVE: EvidenceKind.ABUSIVE,
 }
 """What an outcome is evidence of. A failed log-in is none: it says nothing of anybody's mail."""
 Dimensions = tuple[Dimension, ...]

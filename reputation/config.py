@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from reputation.api_settings import ApiSettings
 from reputation.entries import Target, parse_protected
 from reputation.errors import ConfigError
 from reputation.events import Stage
@@ -192,6 +193,7 @@ class Settings(Table):
     keys: KeySettings = KeySettings()
     smtp: SmtpSettings = SmtpSettings()
     policy_service: PolicyServiceSettings = PolicyServiceSettings()
+    api: ApiSettings = ApiSettings()
     filter_: Annotated[tuple[FilterSettings, ...], Field(strict=False, alias="filter", max_length=5)] = ()
     register_table: RegisterSettings = Field(default=RegisterSettings(), alias="register")
     lookups: LookupSettings = LookupSettings()
@@ -272,9 +274,9 @@ def effective_lines(settings: Settings) -> Iterator[str]:
     rules = tables.pop("rule")
     del tables["include"], tables["change"]  # what has come of them is among the rules
     arrays = {**{name: tables.pop(name) for name in ("filter", "list", "python")}, "rule": rules}
-    for name in ("tls", "auth", "services"):
-        if inner := tables["smtp"].pop(name):
-            tables[f"smtp.{name}"] = inner
+    for table, name in (("smtp", "tls"), ("smtp", "auth"), ("smtp", "services"), ("api", "tls")):
+        if inner := tables[table].pop(name):
+            tables[f"{table}.{name}"] = inner
     named = [(f"[{name}]", table) for name, table in tables.items()]
     for name, table in (*named, *((f"[[{name}]]", each) for name, found in arrays.items() for each in found)):
         yield name

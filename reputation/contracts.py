@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from reputation.charges import Answer, Charge, Receipt
 from reputation.events import ClientAddress, Event
 from reputation.facts import NO_NETWORK, LookedUp, Lookup, Network
-from reputation.keys import Entity, Key
+from reputation.keys import Entity, Key, Metric
 from reputation.windows import MICROSECONDS, Window
 
 
@@ -97,6 +97,11 @@ class RegisterStore(Protocol):
         """What has changed since a version; everything, where that cannot be told (0 is no version)."""
         ...
 
+    async def remark(self, id: str, line: str, *, now_us: int | None = None) -> int:
+        """Put a line into the audit about what is no entry; the new version. `entries` tells of `id` as of one that was
+        struck, so every process hears of it."""
+        ...
+
     async def audit(self, n: int) -> Sequence[tuple[int, str]]:
         """The latest lines, latest first, each with its time in microseconds."""
         ...
@@ -116,7 +121,63 @@ class RegisterStore(Protocol):
         ...
 
 
-class Store(RegisterStore, Protocol):
+MAX_STREAMED = 200_000
+"""Verdicts that the live stream remembers."""
+STREAM_SECONDS = 86_400
+"""How long after its last verdict."""
+MAX_KEPT_TEXT = 65_536
+
+
+class Streamed(NamedTuple):
+    """A line of the live stream."""
+
+    id: str
+    """Its place: later ones are greater, as `(milliseconds, number)` joined by ``-``."""
+    text: str
+
+
+class StreamStore(Protocol):
+    """Verdicts as they are given, for whoever wants to watch; the store does not look into them. Errors as in `Store`.
+
+    At most `MAX_STREAMED` are remembered, the latest, and for `STREAM_SECONDS`.
+    """
+
+    async def publish(self, texts: Sequence[str]) -> None:
+        """Put some texts at the end of the stream, in one round trip."""
+        ...
+
+    async def published(self, after: str, n: int) -> Sequence[Streamed]:
+        """Up to `n` lines after one of the stream (``0`` for its beginning), oldest first. One that is not remembered
+        any more stands where it stood."""
+        ...
+
+    async def last_published(self, n: int, *, before: str = "") -> Sequence[Streamed]:
+        """Up to `n` lines, the latest first; those before one of the stream, where it is named."""
+        ...
+
+    async def unpublish(self, ids: Sequence[str]) -> int:
+        """Take lines out; how many were there."""
+        ...
+
+
+class NoteStore(Protocol):
+    """Small texts that every process can read, for a time. Errors as in `Store`; a name is hashed, so it may be any."""
+
+    async def keep(self, name: str, text: str, lifetime_seconds: float) -> str | None:
+        """Keep a text unless there is one by that name: then that one is given back, and stays; None for kept. Raises
+        `StoreMisuse` for more than `MAX_KEPT_TEXT` octets."""
+        ...
+
+    async def kept(self, name: str) -> str | None:
+        """The text of that name; None when there is none, or its time is over."""
+        ...
+
+    async def drop(self, name: str) -> None:
+        """Forget the text of that name."""
+        ...
+
+
+class Store(RegisterStore, StreamStore, NoteStore, Protocol):
     """Shared counters. See `reputation.charges` for what a decision is, `reputation.windows` for how it counts.
 
     Every method raises `StoreUnavailable` or `StoreMisuse`, and nothing else of its library's, and none takes longer
@@ -153,7 +214,9 @@ class Store(RegisterStore, Protocol):
         """How many different members some keys of one entity have had."""
         ...
 
-    async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
+    async def series(
+        self, entity: Entity, metrics: Sequence[str] = tuple(Metric), *, now_us: int | None = None
+    ) -> Sequence[Series]:
         """Everything that is counted about `entity` now; windows that hold nothing are left out."""
         ...
 
@@ -167,6 +230,11 @@ class Store(RegisterStore, Protocol):
 
     async def board(self, board: Board, n: int, *, at_us: int | None = None) -> Sequence[tuple[str, int]]:
         """The (id, count) with the most, at a moment of the last two days; for now, candidates to be counted anew."""
+        ...
+
+    async def forget(self, entity: Entity) -> int:
+        """Erase all that is kept about an entity, alone or joined with others, and take it off the leaderboards; how
+        many keys held something of it. Looks at every key of the store, in pieces: no decision waits for it."""
         ...
 
     async def beat(self, process: str, lifetime_seconds: float) -> int:

@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from reputation.adaptive import adapted
-from reputation.bookkeeping import CONTACT, LOOKING, RETURNED, RETURNING, SEEN, those_proven
+from reputation.blame import blamed
 from reputation.briefing import Briefing
 from reputation.charges import Answer, Charge, Kind
 from reputation.clock import Clock, SystemClock
@@ -31,18 +31,19 @@ from reputation.contracts import Board, Lookups, NoLookups, Store
 from reputation.denials import Denials
 from reputation.entries import DEFAULT_NEVER_BAN, Ban, Target
 from reputation.errors import StoreError, StoreUnavailable
-from reputation.events import Disconnect, Event, Outcome, Rcpt
+from reputation.events import Disconnect, Event, Outcome
 from reputation.explanation import Explanation, reputation_of
 from reputation.facts import NOTHING_LOOKED_UP, LookedUp
 from reputation.holds import Holds, words_of_hold
 from reputation.inquiry import score_of
-from reputation.keys import Dimension, Entities, Entity, Key, composite, entities_of
+from reputation.keys import Entities, Entity, Key, entities_of
 from reputation.metrics import Metrics
 from reputation.opinions import refusal_among, softened, with_opinions
 from reputation.overrides import overridden
 from reputation.policy import Policy
 from reputation.register import Standing
 from reputation.registrar import Registrar
+from reputation.remarks import FORGET
 from reputation.rules import Mode
 from reputation.spelling import Spelling
 from reputation.store_watch import StoreWatch
@@ -89,8 +90,23 @@ class Engine:
         self.registrar = Registrar(
             store, policy, self.metrics, self._clock, never_ban=never_ban, on_new_limits=self._denials.clear
         )
-        self._holds = Holds(self.registrar, self.metrics)
-        self._watch = StoreWatch(self.metrics, self._clock)
+        self.registrar.listeners.add(FORGET, self.upkeep.forget)
+        self._holds, self._watch = Holds(self.registrar, self.metrics), StoreWatch(self.metrics, self._clock)
+
+    @property
+    def store(self) -> Store:
+        """The shared counters, for whoever asks about them."""
+        return self._store
+
+    @property
+    def now(self) -> float:
+        """The store's time, in seconds since the epoch, as it was last heard."""
+        return self.registrar.time_at(self._clock.monotonic())
+
+    @property
+    def lookups(self) -> Lookups:
+        """Facts from outside."""
+        return self._briefing.lookups
 
     def use(self, policy: Policy) -> None:
         """Judge by another policy from now on; what is under way is still judged by the one that it began with."""
@@ -117,6 +133,7 @@ class Engine:
         if isinstance(event, Disconnect):
             await self._release(event)
         self._count(event, verdict, self._clock.monotonic() - started)
+        self.upkeep.stream.note(event, entities, verdict, self.registrar.time_at(started))
         return verdict
 
     def _banned(self, policy: Policy, event: Event, standing: Standing) -> Verdict | None:
@@ -238,33 +255,16 @@ class Engine:
         if self._fallback is not None and self.upkeep.local_leases is not None:
             await self._fallback.refund(self.upkeep.local_leases.let_go(event.session.id))
 
-    async def learn(self, outcome: Outcome) -> None:
-        """Count feedback on an event against whoever sent it. Lost when the store is away, and counted as lost."""
+    async def learn(self, outcome: Outcome) -> bool:
+        """Count feedback on an event against whoever sent it; whether the store took it. What it did not take is lost,
+        and counted as lost."""
         self.metrics.outcomes.labels(outcome.kind).inc()
-        entities = await self._blamed(outcome)
+        entities = await blamed(outcome, self.spelling, self._briefing.network(outcome.event), self._read)
         charges = self._overridden(self.policy.charges_of_outcome(outcome.kind, entities), self._clock.monotonic())
-        if charges and (answer := await self._asked("learn", self._store.decide(charges))) is not None:
+        answer = await self._asked("learn", self._store.decide(charges)) if charges else Answer()
+        if answer is not None:
             self.upkeep.note(answer)
-
-    async def _blamed(self, outcome: Outcome) -> Entities:
-        """Whom an outcome is counted against: whoever sent what it is about.
-
-        A report of a message that came back can be made up by anybody. It counts against a sender only if he, logged
-        in, has written to the recipient that it names, and once a day.
-        """
-        if outcome.returned is None:
-            network = self._briefing.network(outcome.event)
-            return those_proven(outcome, entities_of(outcome.event, self.spelling, network))
-        sender, recipient = outcome.returned
-        sent = entities_of(Rcpt(session=outcome.event.session, sender=sender, recipient=recipient), self.spelling)
-        contact = composite(sent, CONTACT)
-        known = None if contact is None else await self._read([Charge(Key(contact, SEEN), LOOKING)])
-        if contact is None or known is None or not known.numbers[0]:
-            return {}
-        told = await self._read([Charge(Key(contact, SEEN, RETURNED), RETURNING)])
-        if told is None or told.numbers[0]:
-            return {}
-        return {each: sent[each] for each in (Dimension.SENDER, Dimension.SENDER_DOMAIN) if each in sent}
+        return answer is not None
 
     async def _read(self, charges: Sequence[Charge]) -> Answer | None:
         return await self._asked("read", self._store.decide(charges))

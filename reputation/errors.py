@@ -5,8 +5,12 @@
     ReputonError
     ├── ConfigError          a setting, a rule or an address that cannot be right
     │   ├── LimitError       a limit such as "100/1h" that cannot be read or met
-    │   └── EntityError      text such as "sender:alice@example.com" that names no entity
+    │   ├── EntityError      text such as "sender:alice@example.com" that names no entity
+    │   └── NothingThere     what was named is not there
     ├── UnknownFact          a policy in Python asked for what was not found out for it
+    ├── ApiError             the API of another process did not do what it was asked
+    │   ├── Unreachable      nobody answered, or nobody who speaks like our API
+    │   └── Refused          it wants another token, or no more requests for now
     └── StoreError           the counter store did not answer as it must
         ├── StoreUnavailable it is away, too slow, or still loading: try again later
         └── StoreMisuse      it answered, and refused: our mistake or the operator's
@@ -30,6 +34,22 @@ class LimitError(ConfigError):
 
 class EntityError(ConfigError):
     """Text that does not name an entity."""
+
+
+class NothingThere(ConfigError):
+    """What was named is not there: no such entry, rule or token."""
+
+
+class ApiError(ReputonError):
+    """The API of another process did not do what it was asked."""
+
+
+class Unreachable(ApiError):
+    """Nobody answered, or nobody who speaks like our API."""
+
+
+class Refused(ApiError):
+    """The API wants another token, or no more requests for now."""
 
 
 class UnknownFact(ReputonError, LookupError):

@@ -147,6 +147,15 @@ class OutcomeKind(StrEnum):
     MALWARE = "malware"
     BOUNCE = "bounce"
     COMPLAINT = "complaint"
+    """Somebody has complained to us, as by a feedback loop (RFC 5965, "abuse")."""
+    JUNK = "junk"
+    """A user of ours has moved it to his junk folder."""
+    TRAP = "trap"
+    """It came to an address that nobody writes to in good faith."""
+    FRAUD = "fraud"
+    """Phishing and the like (RFC 5965, "fraud")."""
+    ABUSIVE = "abusive"
+    """Unwanted in another way (RFC 7073, "abusive")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +169,8 @@ class Outcome:
     him."""
     is_author_proven: bool = True
     """The same for the address in the From field."""
+    is_client_known: bool = True
+    """Whether the session's client is the one that it came from; if not, it is about no address."""
     returned: tuple[str, str] | None = None
     """(sender, recipient) of the message that came back, where the event is the report of that (RFC 3464). The sender
     of that message is meant then, and nobody that the event names; and only if he has written to this recipient."""

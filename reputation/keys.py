@@ -278,6 +278,26 @@ def composite(entities: Entities, dimensions: Sequence[Dimension]) -> Entity | N
     return Entity("+".join(dimensions), shortened(",".join(part.id for part in known)))
 
 
+def parts_of(entity: Entity) -> tuple[Entity, ...]:
+    """What an entity was joined of; itself where it is of one dimension, or where only a hash of its parts is left.
+
+    >>> [str(part) for part in parts_of(Entity("ip+sender", "192.0.2.7,alice@example.com"))]
+    ['ip:192.0.2.7', 'sender:alice@example.com']
+    """
+    dimensions, ids = entity.dimension.split("+"), entity.id.split(",")
+    return tuple(map(Entity, dimensions, ids)) if len(dimensions) == len(ids) else (entity,)
+
+
+def is_about(known: Entity, entity: Entity) -> bool:
+    """Whether something known of one entity is about another: it is that one, or was joined of it and others.
+
+    >>> alice, pair = Entity("sender", "alice@example.com"), Entity("ip+sender", "192.0.2.7,alice@example.com")
+    >>> is_about(pair, alice), is_about(alice, pair)
+    (True, False)
+    """
+    return known == entity or ("+" in known.dimension and set(parts_of(entity)) <= set(parts_of(known)))
+
+
 def parse_entity(text: str, spelling: Spelling) -> Entity:
     """Read ``DIMENSION:VALUE`` as an operator types it, or as a log line prints it (``str(entity)``).
 

@@ -4,6 +4,7 @@ Labels are bounded: actions, stages, reasons and the names of configured rules, 
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
 
 
 class Metrics:
@@ -39,6 +40,9 @@ class Metrics:
             ["call", "error"],
             registry=self.registry,
         )
+        self.stream_lost = Counter(
+            "reputon_stream_lost", "Verdicts that the live stream does not show", ["why"], registry=self.registry
+        )
         self._bound: dict[tuple[str, str, str], Counter] = {}
         self.store_up = Gauge("reputon_store_up", "1 while the counter store answers", registry=self.registry)
         self.decision_seconds = Histogram(
@@ -52,6 +56,7 @@ class Metrics:
         self._add_lookups()
         self._add_policy_service()
         self._add_filters()
+        self._add_api()
 
     def _add_register(self) -> None:
         self.register_entries = Gauge("reputon_register_entries", "Entries in force or waiting", registry=self.registry)
@@ -108,6 +113,43 @@ class Metrics:
         self.filter_up = Gauge(
             "reputon_filter_up", "1 while a content filter answers", ["filter"], registry=self.registry
         )
+
+    def _add_api(self) -> None:
+        self._bound_api: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self.api_requests = Counter(
+            "reputon_api_requests",
+            "Requests to the API, by the template of their path and how they were answered",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self.api_seconds = Histogram(
+            "reputon_api_seconds",
+            "Time until the API began to answer",
+            ["route"],
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0),
+            registry=self.registry,
+        )
+        self.api_refused = Counter(
+            "reputon_api_refused", "Requests that the API has not let in", ["why"], registry=self.registry
+        )
+
+    def api_answered(self, route: str, status: str, seconds: float) -> None:
+        """Count a request to the API; `status` is 2xx and the like. The labelled ones are kept, as in `count`."""
+        bound = self._bound_api.get((route, status))
+        if bound is None:
+            bound = self.api_requests.labels(route, status), self.api_seconds.labels(route)
+            self._bound_api[route, status] = bound
+        requests, took = bound
+        requests.inc()
+        took.observe(seconds)
+
+    def rendered(self, accept: str = "") -> tuple[bytes, str]:
+        """All of them as text, and its media type: Prometheus' own or OpenMetrics, as an Accept header wants it."""
+        try:
+            encode, media_type = choose_encoder(accept)
+        except ValueError:  # of a version that is none
+            encode, media_type = choose_encoder("")
+        return encode(self.registry), media_type
 
     def filtered(self, name: str, verdict: str) -> None:
         """Count what a content filter said about a message."""

@@ -281,6 +281,10 @@ class Register:
         """All entries of operators, in the order of their ids; sorted anew each time."""
         return tuple(self._by_id[id] for id in sorted(self._by_id))
 
+    def entry(self, id: str) -> Entry | None:
+        """The operators' entry of that id, in force or not."""
+        return self._by_id.get(id)
+
     @property
     def has_overrides(self) -> bool:
         """Whether there is any override to ask for."""

@@ -13,6 +13,9 @@ snapshot, and each process reads them for itself.
 An entry that cannot be read, say of a newer release, is passed over, counted and logged once. Who may put down what is
 checked here: nothing that is never to be banned, no override that could not apply.
 
+Tokens of the API (`reputation.access`) are kept beside the entries, spread and audited in the same way, and judge
+nobody. A remark in the audit is heard by every process (`reputation.remarks`): one of them has it read its rules anew.
+
 Bugs: a process that starts while the store is away knows no entry.
 """
 
@@ -23,6 +26,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
+from reputation.access import TOKEN, Token, token_of
+from reputation.access import to_json as token_to_json
 from reputation.clock import Clock
 from reputation.contracts import RegisterStore, Texts
 from reputation.entries import (
@@ -44,6 +49,7 @@ from reputation.metrics import Metrics
 from reputation.overrides import check_override
 from reputation.policy import Policy
 from reputation.register import Register
+from reputation.remarks import Listeners
 from reputation.windows import MICROSECONDS
 
 REREAD_SECONDS = 0.5
@@ -51,6 +57,7 @@ SETTLE_SECONDS = 0.05
 """Between two readings, so that many changes in a row are read together."""
 MANY = 200
 """Changes that would keep the event loop for longer than a millisecond or a few; they are read in a thread."""
+
 
 log = logging.getLogger("reputon.engine")
 
@@ -62,7 +69,7 @@ class AuditLine:
     at: float
     """The store's time, seconds since the epoch."""
     what: str
-    """put, lift or expired."""
+    """put, lift, expired, or what a remark is about."""
     id: str
     author: str
     """Who did it; empty for what ended by itself."""
@@ -86,18 +93,19 @@ class Registrar:
     ) -> None:
         self.register = Register.of((), never_ban)
         """The snapshot that is in force."""
-        self._store = store
-        self._policy = policy
-        self._metrics = metrics
-        self._clock = clock
+        self.tokens: dict[str, Token] = {}
+        """Those of the API, by their ids."""
+        self.listeners = Listeners()
+        """Who hears of remarks."""
+        self._store, self._policy = store, policy
+        self._metrics, self._clock = metrics, clock
         self._never_ban = never_ban
         self._on_new_limits = on_new_limits
         self._texts: dict[str, str] = {}
         self._unreadable: frozenset[str] = frozenset()
         self._version = 0
         self._offset = clock.now() - clock.monotonic()
-        self._reading = asyncio.Lock()
-        self._news = asyncio.Event()
+        self._reading, self._news = asyncio.Lock(), asyncio.Event()
         self._failing = False
         self.lists = ListKeeper(store, metrics, clock, never_ban=never_ban, publish=self._put_under)
         """The keeper of what lies under the register."""
@@ -128,9 +136,24 @@ class Registrar:
         """Take an entry out; whether there was one. Raises like `put`."""
         check_text("author", author, MAX_AUTHOR_LENGTH)
         check_text("reason", reason, MAX_REASON_LENGTH)
-        version = await self._store.strike(id, _line("lift", id, author, reason, self._texts.get(id, "")))
+        told = "" if id.startswith(TOKEN) else self._texts.get(id, "")
+        version = await self._store.strike(id, _line("lift", id, author, reason, told))
         await self._refresh_or_count()
         return version > 0
+
+    async def put_token(self, token: Token) -> None:
+        """Put a token of the API down. Raises like `put`."""
+        expires_us = None if token.expires_at is None else round(token.expires_at * MICROSECONDS)
+        line = _line("put", token.id, token.author, token.reason, "")  # the audit has no digest
+        await self._store.enter(token.id, token_to_json(token), expires_us=expires_us, line=line)
+        await self._refresh_or_count()
+
+    async def remark(self, what: str, id: str, *, author: str, reason: str) -> None:
+        """Put a line into the audit about what is no entry; every process hears of `what`. Raises like `put`."""
+        check_text("author", author, MAX_AUTHOR_LENGTH)
+        check_text("reason", reason, MAX_REASON_LENGTH)
+        await self._store.remark(what, _line(what, id, author, reason, ""))
+        await self._refresh_or_count()
 
     async def audit(self, n: int) -> tuple[AuditLine, ...]:
         """What was done lately, the latest first. Raises `StoreError`."""
@@ -208,15 +231,13 @@ class Registrar:
             log.error(
                 "the store knows none of %d entries of the register any more: has it lost its data?", len(self._texts)
             )
-        if len(changed) > MANY:
-            register, failed = await asyncio.to_thread(_changed, self.register, changed)
-        else:
-            register, failed = _changed(self.register, changed)
-        for id, text in changed.items():
-            if text:
-                self._texts[id] = text
-            else:
-                self._texts.pop(id, None)
+        tokens = {id: text for id, text in changed.items() if id.startswith(TOKEN)}
+        entries = {id: text for id, text in changed.items() if id not in tokens}
+        many = len(entries) > MANY
+        read = asyncio.to_thread(_changed, self.register, entries) if many else None
+        register, failed = _changed(self.register, entries) if read is None else await read
+        failed |= self._take_tokens(tokens)
+        _apply(changed, self._texts)
         self._unreadable = (self._unreadable - changed.keys()) | failed.keys()
         # Over the lists of now: there may be others than when the thread began.
         self.register, self._version = register.over(self.lists.lists), texts.version
@@ -226,9 +247,32 @@ class Registrar:
             log.error("an entry is passed over: %s", error)
         if any(id.startswith(OVERRIDE) for id in changed):
             self._on_new_limits()
+        if not texts.whole:  # who begins has nothing old
+            self.listeners.tell(changed)
+
+    def _take_tokens(self, texts: Mapping[str, str]) -> dict[str, ConfigError]:
+        """Take up tokens; why some of them could not be read, which open nothing then."""
+        failed = {}
+        for id, text in texts.items():
+            self.tokens.pop(id.removeprefix(TOKEN), None)
+            try:
+                if text:
+                    token = token_of(text, id)
+                    self.tokens[token.token_id] = token
+            except ConfigError as error:
+                failed[id] = error
+        return failed
 
     def _put_under(self, lists: Lists) -> None:
         self.register = self.register.over(lists)
+
+
+def _apply(changed: Mapping[str, str], texts: dict[str, str]) -> None:
+    for id, text in changed.items():
+        if text:
+            texts[id] = text
+        else:
+            texts.pop(id, None)
 
 
 def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

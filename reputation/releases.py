@@ -16,7 +16,7 @@ from contextlib import suppress
 from reputation.charges import Kind
 from reputation.engine import Engine
 from reputation.entries import Ban, Override, Target, spelled, target_of
-from reputation.errors import ConfigError
+from reputation.errors import ConfigError, NothingThere
 from reputation.holds import HELD_BY
 from reputation.keys import Dimension, Entity
 from reputation.rules import MAX_DISTINCT, Rule
@@ -28,7 +28,7 @@ from reputation.windows import Limit
 async def released(engine: Engine, target: Target, *, author: str, reason: str, now: float) -> list[Ban]:
     """Lift the bans of exactly this target, and give a fresh allowance; the bans that were lifted.
 
-    `now` is the store's time in seconds since the epoch. Raises `ConfigError` where nothing bans it, `StoreError` when
+    `now` is the store's time in seconds since the epoch. Raises `NothingThere` where nothing bans it, `StoreError` when
     the store does not answer.
     """
     target, registrar = target_of(target), engine.registrar
@@ -36,7 +36,7 @@ async def released(engine: Engine, target: Target, *, author: str, reason: str, 
     bans = [each for each in registrar.register.entries if isinstance(each, Ban) and each.target == target]
     bans = [ban for ban in bans if ban.in_force(now)]
     if not bans:
-        raise ConfigError(f"{spelled(target)} is not banned; `reputon explain {spelled(target)}` shows how it stands")
+        raise NothingThere(f"{spelled(target)} is not banned; `reputon explain {spelled(target)}` shows how it stands")
     for ban in bans:
         await registrar.lift(ban.id, author=author, reason=reason)
         for rule in engine.policy.rules:

@@ -1,7 +1,7 @@
-"""How often each rule has fired, and would have: counted by every process, shared by the fleet.
+"""How often each rule has fired, and would have, and each action was the verdict: shared by the fleet.
 
 Each process adds up what it has seen and tells the store once a second, as counts in the usual windows of an entity
-``rule:NAME``, and when it was last. What is told while the store is away is told later.
+``rule:NAME`` or ``action:NAME``, and when it was last. What is told while the store is away is told later.
 """
 
 from collections import Counter
@@ -13,10 +13,10 @@ from reputation.charges import Charge, Charging, Kind, Meter, Plan
 from reputation.contracts import Store
 from reputation.errors import StoreError
 from reputation.keys import Entity, Key
-from reputation.verdict import Verdict
+from reputation.verdict import Action, Verdict
 from reputation.windows import MICROSECONDS
 
-HITS, WOULD = "hits", "would_hits"
+HITS, WOULD, VERDICTS = "hits", "would_hits", "verdicts"
 _COUNTING = Plan((Meter(windows=TRACKED_WINDOWS, charging=Charging.ALWAYS),))
 _LOOKING = Plan((Meter(windows=MEMORY.meters[0].windows, charging=Charging.NEVER),), Kind.SEEN)
 
@@ -49,6 +49,7 @@ class Tallies:
 
     def note(self, verdict: Verdict) -> None:
         """Remember who has a part in a verdict."""
+        self._pending[verdict.action, VERDICTS] += 1
         for name in verdict.fired:
             self._pending[name, HITS] += 1
         for name in verdict.would:
@@ -61,8 +62,9 @@ class Tallies:
         told, self._pending = self._pending, Counter()
         charges = []
         for (name, metric), count in told.items():
-            charges.append(Charge(Key(_rule(name), metric), _COUNTING, count))
-            charges.append(Charge(Key(_rule(name), SEEN, metric), MEMORY))
+            whose = of_action(name) if metric == VERDICTS else _rule(name)
+            charges.append(Charge(Key(whose, metric), _COUNTING, count))
+            charges.append(Charge(Key(whose, SEEN, metric), MEMORY))
         try:
             answer = await self._store.decide(charges)
         except StoreError:
@@ -89,6 +91,18 @@ class Tallies:
             for name, hits, would in zip(names, tallies[::2], tallies[1::2], strict=True)
         ]
 
+    async def of_actions(self) -> dict[Action, tuple[int, ...]]:
+        """How often each action was the verdict, on the fleet, in the last 5 minutes, hour and day. Raises
+        `StoreError`."""
+        keys = [Key(of_action(action), VERDICTS) for action in Action]
+        windows = [await self._store.counts(keys, window) for window in TRACKED_WINDOWS]
+        return dict(zip(Action, zip(*windows, strict=True), strict=True))
+
 
 def _rule(name: str) -> Entity:
     return Entity("rule", name)
+
+
+def of_action(action: str) -> Entity:
+    """Whose counts those of an action are."""
+    return Entity("action", action)

@@ -1,4 +1,5 @@
-"""What a process does beside deciding: it keeps its leases alive, says that it lives, and fills the leaderboards.
+"""What a process does beside deciding: it keeps its leases alive, says that it lives, fills the leaderboards and tells
+the live stream.
 
 All of it is off the decision path. A round that fails is left out and counted: the next one makes up for it.
 
@@ -22,10 +23,12 @@ from reputation.leases import TOLD_AT_ONCE, Leases, batched, each
 from reputation.metrics import Metrics
 from reputation.rules import LEASE
 from reputation.tallies import Tallies
+from reputation.verdict_stream import VerdictStream
 
 OFFER_SECONDS = 1.0
 OFFERED_EVERY = (1, 5, 15)
 """Rounds between two offers to the boards of each of `TRACKED_WINDOWS`: what is long moves slowly."""
+STREAM_SECONDS = 0.25
 MAX_MEMBERS = 100_000
 """Of sketches, between two rounds."""
 BEAT_SECONDS = 5.0
@@ -43,6 +46,7 @@ class Upkeep:
         self.local_leases = None if fallback is None else Leases(fallback)
         """Those of the store that counts while the shared one is away."""
         self.tallies = Tallies(store)
+        self.stream = VerdictStream(store, metrics)
         self._store = store
         self._metrics = metrics
         self._process = secrets.token_hex(8)
@@ -71,6 +75,7 @@ class Upkeep:
                 tasks.create_task(self._every(OFFER_SECONDS, "offer", self.offer))
                 tasks.create_task(self._every(OFFER_SECONDS, "sketch", self.sketch))
                 tasks.create_task(self._every(OFFER_SECONDS, "tally", self.tallies.tell))
+                tasks.create_task(self._every(STREAM_SECONDS, "stream", self.stream.tell))
                 tasks.create_task(self._every(BEAT_SECONDS, "beat", self.beat))
                 tasks.create_task(self._every(RENEW_SECONDS, "renew", self.renew))
         finally:
@@ -88,6 +93,10 @@ class Upkeep:
                 self._metrics.store_failures.labels(name, type(error).__name__).inc()
                 log.exception("%s", name)
             await asyncio.sleep(seconds)
+
+    def forget(self) -> None:
+        """Drop all candidates of the leaderboards: one of them is to be erased, and must not be offered again."""
+        self._leaders.forget()
 
     async def beat(self) -> None:
         """Say that this process lives, and hear how many do."""

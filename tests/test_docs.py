@@ -92,7 +92,19 @@ TABLES = {heading or TOP: settings for heading, settings in tables(Settings)}
 
 
 def test_the_tables_are_found() -> None:
-    named = {"store", "keys", "smtp", "smtp.tls", "smtp.auth", "policy_service", "register", "lookups", "log"}
+    named = {
+        "store",
+        "keys",
+        "smtp",
+        "smtp.tls",
+        "smtp.auth",
+        "policy_service",
+        "api",
+        "api.tls",
+        "register",
+        "lookups",
+        "log",
+    }
     arrays = {"filter", "list", "python", "rule"}
     assert set(TABLES) == {TOP, *(f"[{name}]" for name in named), *(f"[[{name}]]" for name in arrays)}
 

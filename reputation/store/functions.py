@@ -20,9 +20,10 @@ SLOTS = 16_384
 DECIDE, REFUND, RENEW = (f"reputon_{VERSION}_{name}" for name in ("decide", "refund", "renew"))
 SERIES, COUNTS, SAW, SKETCH = (f"reputon_{VERSION}_{name}" for name in ("series", "counts", "saw", "sketch"))
 OFFER, BOARD, BEAT, NOW = (f"reputon_{VERSION}_{name}" for name in ("offer", "board", "beat", "now"))
-ENTER, STRIKE, ENTRIES, PAGE, AUDIT = (
-    f"reputon_{VERSION}_{name}" for name in ("enter", "strike", "entries", "page", "audit")
+ENTER, STRIKE, REMARK, ENTRIES, PAGE, AUDIT = (
+    f"reputon_{VERSION}_{name}" for name in ("enter", "strike", "remark", "entries", "page", "audit")
 )
+PUBLISH = f"reputon_{VERSION}_publish"
 
 Word = str | bytes | int
 TOKEN_BYTES = 8

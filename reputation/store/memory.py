@@ -10,12 +10,15 @@ Bugs: not shared, not kept over a restart. Expired keys leave once in `SWEEP_EVE
 over everything. Sketches are exact here.
 """
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TypeVar
 
 from reputation.charges import Answer, Charge, Charging, Meter, Over, Receipt
 from reputation.contracts import Board, Series, Sketch
-from reputation.keys import Entity, Key, Metric
+from reputation.keys import Entity, Key, Metric, is_about
+from reputation.store.memory_notes import MemoryNotes
 from reputation.store.memory_register import MemoryRegister
 from reputation.store.states import KINDS, Leases, Rings, State
 from reputation.windows import MICROSECONDS, Window
@@ -25,13 +28,18 @@ HOUR_US = 3_600 * MICROSECONDS
 SKETCH_US = 26 * HOUR_US
 BOARD_SIZE = 1_000
 BOARD_US = 49 * HOUR_US
+KEYS_AT_ONCE = 1_000
+"""That are looked at in one turn of the event loop, where all are."""
+
+T = TypeVar("T")
 
 
-class MemoryStore(MemoryRegister):
+class MemoryStore(MemoryRegister, MemoryNotes):
     """Fulfils `reputation.contracts.Store`. Of more than `most_keys` keys, the one that came first is forgotten."""
 
     def __init__(self, *, most_keys: int = 1_000_000) -> None:
-        super().__init__()
+        MemoryRegister.__init__(self)
+        MemoryNotes.__init__(self)
         self._most_keys = most_keys
         self._states: dict[Key, State] = {}
         self._members: dict[tuple[Key, int], set[str]] = {}
@@ -85,9 +93,11 @@ class MemoryStore(MemoryRegister):
         state = self._states.get(key)
         return state.renew(members, now, now + window.seconds * MICROSECONDS) if isinstance(state, Leases) else 0
 
-    async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
+    async def series(
+        self, entity: Entity, metrics: Sequence[str] = tuple(Metric), *, now_us: int | None = None
+    ) -> Sequence[Series]:
         now = _now_us() if now_us is None else now_us
-        states = [(key, self._states.get(key)) for key in (Key(entity, metric) for metric in Metric)]
+        states = [(key, self._states.get(key)) for key in (Key(entity, metric) for metric in metrics)]
         return [series for key, state in states if isinstance(state, Rings) for series in state.series(key, now)]
 
     async def saw(self, key: Key, members: Sequence[str], *, now_us: int | None = None) -> None:
@@ -128,6 +138,15 @@ class MemoryStore(MemoryRegister):
                 rows.setdefault(id, count)
         return list(rows.items())
 
+    async def forget(self, entity: Entity) -> int:
+        about = [key async for key in _in_turns(list(self._states)) if is_about(key.entity, entity)]
+        sketched = [row async for row in _in_turns(list(self._members)) if is_about(row[0].entity, entity)]
+        boards = [rows for (board, _), rows in self._boards.items() if board.dimension == entity.dimension]
+        # What has left by itself meanwhile is no more ours to count.
+        erased = sum(self._states.pop(key, None) is not None for key in about)
+        erased += sum(self._members.pop(row, None) is not None for row in sketched)
+        return erased + sum(rows.pop(entity.id, None) is not None for rows in boards)
+
     async def beat(self, process: str, lifetime_seconds: float) -> int:
         now = _now_us()
         self._alive[process] = now + int(lifetime_seconds * MICROSECONDS)
@@ -151,6 +170,14 @@ class MemoryStore(MemoryRegister):
 
 def _now_us() -> int:
     return time.time_ns() // 1_000
+
+
+async def _in_turns(many: Sequence[T]) -> AsyncIterator[T]:
+    """One after the other, and in between whoever waits has his turn."""
+    for position, one in enumerate(many):
+        if position % KEYS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        yield one
 
 
 def _over(charge: Charge, numbers: Sequence[int]) -> list[bool]:

@@ -44,6 +44,9 @@ class MemoryRegister:
         self._ends.pop(id, None)
         return self._changed(_now_us() if now_us is None else now_us, id, line)
 
+    async def remark(self, id: str, line: str, *, now_us: int | None = None) -> int:
+        return self._changed(_now_us() if now_us is None else now_us, id, line)
+
     async def entries(self, known_version: int, *, now_us: int | None = None) -> Texts:
         now = self._swept(now_us)
         if known_version == self._version or any(version == known_version for version, *_ in self._log):

@@ -77,7 +77,7 @@ class Node:
                 raise again(self._failed) or StoreUnavailable(f"{self.address}: not connected yet")
             await asyncio.sleep(0.001)
 
-    async def ask(self, *commands: tuple[str, ...], timeout_seconds: float = CONNECT_SECONDS) -> list[Reply]:
+    async def ask(self, *commands: tuple[str | bytes, ...], timeout_seconds: float = CONNECT_SECONDS) -> list[Reply]:
         """Replies to some commands, connecting first where that is needed; for administration."""
         await self.ready(asyncio.get_running_loop().time() + timeout_seconds)
         assert self._connection is not None

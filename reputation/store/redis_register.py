@@ -48,6 +48,9 @@ class RedisRegister:
     async def strike(self, id: str, line: str, *, now_us: int | None = None) -> int:
         return int(await self._of_register(functions.STRIKE, now_us, id, line))
 
+    async def remark(self, id: str, line: str, *, now_us: int | None = None) -> int:
+        return int(await self._of_register(functions.REMARK, now_us, id, line))
+
     async def entries(self, known_version: int, *, now_us: int | None = None) -> Texts:
         texts: dict[str, str] = {}
         while True:

@@ -37,8 +37,10 @@ class RedisReports(RedisRegister):
         """What a function says about each of some keys of any slots."""
         raise NotImplementedError
 
-    async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
-        keys = [Key(entity, metric) for metric in Metric]
+    async def series(
+        self, entity: Entity, metrics: Sequence[str] = tuple(Metric), *, now_us: int | None = None
+    ) -> Sequence[Series]:
+        keys = [Key(entity, metric) for metric in metrics]
         names = [key.spelled(self._prefix) for key in keys]
         # Key by key: of a slot that is moving, some may be here and some there.
         replies = await self._ask_each(functions.SERIES, names, functions.moment(now_us))

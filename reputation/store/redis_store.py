@@ -27,7 +27,7 @@ from reputation.store import functions
 from reputation.store.address import Address, StoreUrl
 from reputation.store.connection import Call, Reply, packed
 from reputation.store.node import FUNCTION_MISSING, LOAD_FUNCTIONS, Node, error_of, harmless, name_of
-from reputation.store.redis_reports import RedisReports
+from reputation.store.redis_notes import Part, RedisNotes
 from reputation.store.topology import Topology, open_topology
 from reputation.windows import MICROSECONDS, Window
 
@@ -50,11 +50,7 @@ SPARE_SECONDS = 0.005
 log = logging.getLogger("reputon.store")
 
 
-Part = tuple[int, bytes]
-"""What goes to one server in one call: the slot it is about, and the command."""
-
-
-class RedisStore(RedisReports):
+class RedisStore(RedisNotes):
     """Fulfils `reputation.contracts.Store`. `url` is one of `reputation.store.address.StoreUrl`'s."""
 
     def __init__(
@@ -135,7 +131,7 @@ class RedisStore(RedisReports):
         for _ in range(MAX_MEMBERS):
             command = packed("SSCAN", name, cursor, "COUNT", MEMBERS_AT_ONCE)
             try:
-                (reply,) = _raise_any(await self._sent(((slot, command),), PATIENCE_SECONDS))
+                (reply,) = await self._sent_patiently(((slot, command),))
             except StoreMisuse as error:
                 lacks = f'; for this set, too: "%R~{name}"' if "NOPERM" in str(error) else ""
                 raise StoreMisuse(f"{error}{lacks}") from None
@@ -157,15 +153,23 @@ class RedisStore(RedisReports):
 
     # How
 
-    def _part(self, function: str, keys: Sequence[str], *arguments: functions.Word) -> "Part":
+    def _part(self, function: str, keys: Sequence[str], *arguments: functions.Word) -> Part:
         return functions.slot_of(keys[0]), functions.command(function, keys, *arguments)
 
     async def _ask_each(self, function: str, keys: Sequence[str], *arguments: functions.Word) -> list[Reply]:
-        parts = [self._part(function, [key], *arguments) for key in keys]
+        return await self._sent_patiently([self._part(function, [key], *arguments) for key in keys])
+
+    async def _sent_patiently(self, parts: Sequence[Part]) -> list[Reply]:
         return _raise_any(await self._sent(parts, PATIENCE_SECONDS))
 
+    async def _holders(self) -> frozenset[Node]:
+        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        await self._topology.known(deadline)
+        await self._topology.relearned(deadline)
+        return frozenset(map(self._topology.node, range(functions.SLOTS if self._topology.clustered else 1)))
+
     async def _ask(self, function: str, keys: Sequence[str], *arguments: functions.Word) -> Reply:
-        (reply,) = _raise_any(await self._sent((self._part(function, keys, *arguments),), PATIENCE_SECONDS))
+        (reply,) = await self._sent_patiently((self._part(function, keys, *arguments),))
         return reply
 
     def _give_back(self, charges: Sequence[Charge], token: str, replies: Sequence[Reply | None]) -> None:

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from reputation.charges import Answer, Charge, Receipt
 from reputation.clock import SystemClock
-from reputation.contracts import Board, Series, Sketch, Store, Texts
-from reputation.keys import Entity, Key
+from reputation.contracts import Board, Series, Sketch, Store, Streamed, Texts
+from reputation.keys import Entity, Key, Metric
 from reputation.metrics import Metrics
 from reputation.windows import MICROSECONDS, Window
 from smtp_frontend.sleepers import Sleepers
@@ -52,8 +52,10 @@ class HandStore:
     async def sketches(self, keys: Sequence[Key], *, now_us: int | None = None) -> Sequence[Sketch]:
         return await self._inner.sketches(keys, now_us=now_us or self.now_us)
 
-    async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
-        return await self._inner.series(entity, now_us=now_us or self.now_us)
+    async def series(
+        self, entity: Entity, metrics: Sequence[str] = tuple(Metric), *, now_us: int | None = None
+    ) -> Sequence[Series]:
+        return await self._inner.series(entity, metrics, now_us=now_us or self.now_us)
 
     async def counts(self, keys: Sequence[Key], window: Window, *, now_us: int | None = None) -> Sequence[int]:
         return await self._inner.counts(keys, window, now_us=now_us or self.now_us)
@@ -93,6 +95,42 @@ class HandStore:
     async def members(self, name: str) -> frozenset[str]:
         self._fail()
         return await self._inner.members(name)
+
+    async def remark(self, id: str, line: str, *, now_us: int | None = None) -> int:
+        self._fail()
+        return await self._inner.remark(id, line, now_us=now_us or self.now_us)
+
+    async def publish(self, texts: Sequence[str]) -> None:
+        self._fail()
+        await self._inner.publish(texts)
+
+    async def published(self, after: str, n: int) -> Sequence[Streamed]:
+        self._fail()
+        return await self._inner.published(after, n)
+
+    async def last_published(self, n: int, *, before: str = "") -> Sequence[Streamed]:
+        self._fail()
+        return await self._inner.last_published(n, before=before)
+
+    async def unpublish(self, ids: Sequence[str]) -> int:
+        self._fail()
+        return await self._inner.unpublish(ids)
+
+    async def keep(self, name: str, text: str, lifetime_seconds: float) -> str | None:
+        self._fail()
+        return await self._inner.keep(name, text, lifetime_seconds)
+
+    async def kept(self, name: str) -> str | None:
+        self._fail()
+        return await self._inner.kept(name)
+
+    async def drop(self, name: str) -> None:
+        self._fail()
+        await self._inner.drop(name)
+
+    async def forget(self, entity: Entity) -> int:
+        self._fail()
+        return await self._inner.forget(entity)
 
     async def ping(self) -> str:
         return await self._inner.ping()

@@ -70,9 +70,11 @@ class TroubledStore(MemoryStore):
         await self._suffer()
         await super().refund(receipt)
 
-    async def series(self, entity: Entity, *, now_us: int | None = None) -> Sequence[Series]:
+    async def series(
+        self, entity: Entity, metrics: Sequence[str] = tuple(Metric), *, now_us: int | None = None
+    ) -> Sequence[Series]:
         await self._suffer()
-        return await super().series(entity, now_us=now_us)
+        return await super().series(entity, metrics, now_us=now_us)
 
 
 @pytest.fixture

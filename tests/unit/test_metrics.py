@@ -20,6 +20,6 @@ def test_every_metric_is_ours_by_name_and_explained() -> None:
 
 def test_pitfall_32_no_label_can_hold_an_address() -> None:
     bounded = {"stage", "action", "reason", "rule", "mode", "kind", "call", "error", "result", "lookup", "list"}
-    bounded |= {"filter", "verdict", "answer"}
+    bounded |= {"filter", "verdict", "answer", "why", "route", "status"}
     labels = {label for metric in vars(Metrics()).values() for label in getattr(metric, "_labelnames", ())}
     assert labels <= bounded

@@ -46,9 +46,17 @@ async def test_what_was_told_is_counted_by_rule_and_by_whether_it_acted(store: C
 async def test_nothing_new_is_nothing_to_tell(store: ClockedStore) -> None:
     tallies = Tallies(store)
     await tallies.tell()
-    tallies.note(verdict())
-    await tallies.tell()
     assert store.asked == []
+
+
+async def test_every_verdict_is_counted_by_its_action(store: ClockedStore) -> None:
+    tallies = Tallies(store)
+    for action in (Action.ACCEPT, Action.ACCEPT, Action.REJECT):
+        tallies.note(Verdict(action=action, reason=Reason.NO_RULE))
+    await tallies.tell()
+    counted = await tallies.of_actions()
+    assert list(counted) == list(Action)
+    assert (counted[Action.ACCEPT], counted[Action.REJECT], counted[Action.TAG]) == ((2, 2, 2), (1, 1, 1), (0, 0, 0))
 
 
 async def test_what_was_told_is_not_told_again(store: ClockedStore) -> None:

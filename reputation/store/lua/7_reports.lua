@@ -97,6 +97,17 @@ local function beat(keys, args)
   return redis.call('ZCARD', keys[1])
 end
 
+-- KEYS   the live stream
+-- ARGV   most lines, how long it is kept in seconds, texts ...
+-- reply  how many lines it has now
+local function publish(keys, args)
+  for i = 3, #args do
+    redis.call('XADD', keys[1], 'MAXLEN', '~', args[1], '*', 'v', args[i])
+  end
+  redis.call('EXPIRE', keys[1], args[2])
+  return redis.call('XLEN', keys[1])
+end
+
 -- KEYS   any, to say which server is asked
 -- reply  the server's clock in microseconds
 local function now()

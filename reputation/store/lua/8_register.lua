@@ -66,6 +66,12 @@ local function strike(keys, args)
   return changed(keys, now, args[2], id, args[4])
 end
 
+-- ARGV   now in microseconds or '', channel, id of what is no entry, audit line
+-- reply  the new version
+local function remark(keys, args)
+  return changed(keys, tonumber(args[1]) or server_now(), args[2], args[3], args[4])
+end
+
 -- ARGV   now in microseconds or '', channel, the version that the caller has, 0 for none
 -- reply  now, the version that the caller has after this, status; then id and JSON of each entry that has changed since, ''
 --        for what was struck. Status: ALL; MORE is to be asked for; ANEW, what has changed since cannot be told

@@ -10,6 +10,8 @@ redis.register_function('reputon_@VERSION@_offer', offer)
 redis.register_function('reputon_@VERSION@_beat', beat)
 redis.register_function('reputon_@VERSION@_enter', enter)
 redis.register_function('reputon_@VERSION@_strike', strike)
+redis.register_function('reputon_@VERSION@_remark', remark)
+redis.register_function('reputon_@VERSION@_publish', publish)
 redis.register_function('reputon_@VERSION@_entries', entries)
 redis.register_function { function_name = 'reputon_@VERSION@_series', callback = series, flags = { 'no-writes' } }
 redis.register_function { function_name = 'reputon_@VERSION@_counts', callback = counts, flags = { 'no-writes' } }
