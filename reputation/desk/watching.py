@@ -11,6 +11,7 @@ Bugs: what the stream has dropped, or was never told, is not there. Somebody who
 import asyncio
 import json
 import logging
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import fields
@@ -30,6 +31,7 @@ MAX_ID_LENGTH = 42
 PAUSE_SECONDS = 1.0
 """After a failure."""
 
+_PLACE = re.compile(r"[0-9]+(?:-[0-9]+)?")
 _NAMES = frozenset(each.name for each in fields(VerdictLine))
 
 log = logging.getLogger("reputon.desk")
@@ -89,9 +91,9 @@ def place_of(id: str) -> tuple[int, int]:
     >>> place_of("1764021600000-12") > place_of("1764021600000-2") > place_of("0")
     True
     """
-    milliseconds, _, number = id.partition("-")
-    if not (milliseconds.isdecimal() and (number or "0").isdecimal() and len(id) <= MAX_ID_LENGTH):
+    if len(id) > MAX_ID_LENGTH or _PLACE.fullmatch(id) is None:
         raise ConfigError(f'"{id:.60}" is no place in the live stream: take the id of a line')
+    milliseconds, _, number = id.partition("-")
     return int(milliseconds), int(number or 0)
 
 
