@@ -121,7 +121,7 @@ class RegisterStore(Protocol):
         ...
 
 
-MAX_STREAMED = 200_000
+MAX_STREAMED = 100_000
 """Verdicts that the live stream remembers."""
 STREAM_SECONDS = 86_400
 """How long after its last verdict."""

@@ -27,7 +27,7 @@ from reputation.engine import Engine
 from reputation.entries import Ban, Entry, Listing, Override, Target, parse_target, spelled
 from reputation.errors import ConfigError, NothingThere, StoreUnavailable
 from reputation.events import Outcome
-from reputation.keys import Entity, entities_of
+from reputation.keys import Entity, entities_of, is_about
 from reputation.register import Register
 from reputation.remarks import FORGET, FORGOTTEN
 from reputation.spelling import Spelling
@@ -165,9 +165,7 @@ async def forgotten(engine: Engine, entity: Entity, author: str, reason: str) ->
 def _names(entry: Entry, entity: Entity) -> bool:
     """Whether an entry is about an entity, alone or joined with others."""
     target = entry.target
-    if not isinstance(target, Entity) or "+" not in target.dimension:
-        return spelled(target) == str(entity)
-    return (entity.dimension, entity.id) in zip(target.dimension.split("+"), target.id.split(","), strict=False)
+    return is_about(target, entity) if isinstance(target, Entity) else spelled(target) == str(entity)
 
 
 async def _unpublished(engine: Engine, entity: Entity) -> int:

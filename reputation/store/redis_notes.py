@@ -3,10 +3,10 @@
 The stream is one key, of the server's own kind for that: each line has the id that the server gave it. A note is a text
 with an expiry, under a hash of its name.
 
-Erasing looks at every key of every server that holds a slot, in pieces (SCAN) that take it less than a millisecond:
-keys that an entity shares with others, and leaderboards, cannot be named without. The server picks out what has the
-beginning of an id somewhere in its name; what that is about is read here, and compared in full, so no key of a similar
-name is lost.
+Erasing looks at every key of every server that holds a slot, in pieces (SCAN) that take it some tenths of a
+millisecond each: keys that an entity shares with others, and leaderboards, cannot be named without. The server picks
+out what has the beginning of an id somewhere in its name; what that is about is read here, and compared in full, so no
+key of a similar name is lost.
 
 On a cluster keys move: one that leaves a server before it was looked for there may come to another one after. So all
 are gone through twice, by the same servers: whatever moves once in that time stays where it is in one of the two.
@@ -41,7 +41,7 @@ LOOKED_AT_ONCE = 1_000
 MAX_PIECES = 1_000_000
 MAX_ROUNDS = 10
 SOUGHT_LETTERS = 32
-"""Of an id: a long one of the same letter again and again would keep a server for long."""
+"""Of an id: all of a long one that is one letter again and again would keep a server for tens of milliseconds."""
 
 _GLOB = re.compile(r"([\\*?\[\]^])")
 _ABOUT = re.compile(rb"\{([a-z_+]+):([^{}]*)\}:")

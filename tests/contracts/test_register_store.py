@@ -124,13 +124,51 @@ async def test_a_large_register_is_told_whole_and_what_has_changed_in_it_too(sto
     assert (len(changed.texts), changed.whole, changed.version) == (1_202, False, versions[-1])
 
 
+async def test_a_remark_is_heard_by_whoever_knows_the_register_and_by_nobody_else(store: Store) -> None:
+    version = await put(store, 1)
+    after = await store.remark("reload", "somebody said so", now_us=us(2))
+    assert after == us(2)
+    assert await store.entries(version, now_us=us(3)) == Texts(us(3), after, False, {"reload": ""})
+    assert await store.entries(after, now_us=us(3)) == Texts(us(3), after, False, {})
+    assert await store.entries(0, now_us=us(3)) == Texts(us(3), after, True, {BAN: "{}"})
+    again = await store.remark("reload", "and again", now_us=us(2))
+    assert again == after + 1
+    assert (await store.entries(after, now_us=us(3))).texts == {"reload": ""}
+    assert await store.audit(10) == [(us(2), "and again"), (us(2), "somebody said so"), (us(1), f"put {BAN}")]
+
+
+async def test_a_remark_in_an_empty_register_leaves_it_empty(store: Store) -> None:
+    version = await store.remark("reload", "somebody said so", now_us=us(1))
+    assert await store.entries(0, now_us=us(2)) == Texts(us(2), version, True, {})
+    assert await lift(store, 3, "reload") == 0, "it is no entry"
+
+
+async def test_remarks_among_many_changes_break_no_portion(store: Store) -> None:
+    first = await put(store, 0)
+    for number in range(1, 1_101):
+        await (
+            put(store, number, f"ban|user:u{number}") if number % 2 else store.remark("reload", "", now_us=us(number))
+        )
+    changed = await store.entries(first, now_us=us(2_000))
+    assert (len(changed.texts), changed.whole, changed.version) == (551, False, us(1_100))
+    assert changed.texts["reload"] == ""
+    everything = await store.entries(0, now_us=us(2_000))
+    assert (len(everything.texts), "reload" in everything.texts) == (551, False)
+
+
 async def test_changes_are_told_to_all_who_listen(open_store: OpenStore, store: Store) -> None:
     other = await open_store()
     try:
         async with aclosing(store.changes()) as here, aclosing(other.changes()) as there:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await asyncio.gather(anext(here), anext(there))  # they listen now
-                for change in (put(store, 1), put(store, 2, OTHER, ends=3), lift(store, 2), store.entries(0)):
+                for change in (
+                    put(store, 1),
+                    put(store, 2, OTHER, ends=3),
+                    lift(store, 2),
+                    store.entries(0),
+                    store.remark("reload", ""),
+                ):
                     await change
                     await anext(here)
                     if not isinstance(store, memory_register.MemoryRegister):
