@@ -141,8 +141,7 @@ class EmbeddedServer:
                 stderr=output,
                 start_new_session=True,
                 pass_fds=(lock.fileno(),),
-                preexec_fn=_die_with_parent,
-                umask=0o077,
+                preexec_fn=_in_child,
             )
         try:
             return await self._process.wait()
@@ -203,7 +202,8 @@ def _check_owner(directory: Path) -> None:
         raise ConfigError(f"[store] url: others may write to {directory}: chmod go-w {directory}")
 
 
-def _die_with_parent() -> None:
-    """In the child: be told when the parent dies, however it dies (Linux: PR_SET_PDEATHSIG)."""
+def _in_child() -> None:
+    """Before the server: its files are ours alone, and it is told when we die, however (Linux: PR_SET_PDEATHSIG)."""
+    os.umask(0o077)  # not as an option of the call, which uvloop does not know
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)

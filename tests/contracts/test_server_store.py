@@ -10,6 +10,7 @@ from typing import IO
 
 import pytest
 import redis
+import uvloop
 
 from reputation.charges import Answer, receipt_of
 from reputation.errors import ConfigError, StoreMisuse, StoreUnavailable
@@ -467,3 +468,21 @@ async def test_what_the_embedded_server_writes_is_for_its_user_alone(tmp_path: P
     assert any(path.suffix == ".aof" for path in files)
     assert [path for path in files if path.stat().st_mode & 0o077] == []
     await store.close()
+
+
+def test_the_embedded_server_runs_under_the_loop_of_the_api_too(tmp_path: Path) -> None:
+    """uvloop starts processes by code of its own, which knows fewer options."""
+
+    async def asked() -> tuple[str, list[int]]:
+        store = await open_embedded(tmp_path)
+        try:
+            await store.decide([ONE])
+            files = (tmp_path / "appendonlydir").iterdir()
+            return await store.ping(), [file.stat().st_mode & 0o077 for file in files]
+        finally:
+            await store.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        name, for_others = runner.run(asked())
+    assert name.startswith("Valkey")
+    assert set(for_others) == {0}, "nobody else may read them"
