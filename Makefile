@@ -47,7 +47,7 @@ lock: ## write requirements.lock again from pyproject.toml (UPGRADE=--upgrade fo
 	    --all-extras --group dev $(UPGRADE) pyproject.toml --output-file requirements.lock
 
 bench: $(STAMP) ## run every benchmark at full size, which takes twenty minutes
-	@set -e; for name in store judge profile memory accuracy peers growth reputation policy replay lookups smtp policy_service sessions; do \
+	@set -e; for name in store judge profile memory accuracy peers growth reputation policy replay lookups smtp policy_service sessions api; do \
 	    $(BIN)/python -m benchmarks.$$name; echo; \
 	done
 

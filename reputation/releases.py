@@ -38,11 +38,12 @@ async def released(engine: Engine, target: Target, *, author: str, reason: str, 
     if not bans:
         raise NothingThere(f"{spelled(target)} is not banned; `reputon explain {spelled(target)}` shows how it stands")
     for ban in bans:
-        await registrar.lift(ban.id, author=author, reason=reason)
+        # The allowance first: a message between the two would be over the limit, and hold him again.
         for rule in engine.policy.rules:
             if ban.author == HELD_BY + rule.name and registrar.register.override_of(rule.name, entity, now) is None:
                 with suppress(ConfigError):  # the rule counts something else now, so there is no need for it
                     await registrar.put(await _allowance(engine, rule, target, author=author, reason=reason, now=now))
+        await registrar.lift(ban.id, author=author, reason=reason)
     return bans
 
 

@@ -111,7 +111,7 @@ class Tally:
     bad: float
 
     @classmethod
-    def of(cls, sums: Mapping[EvidenceKind, float]) -> "Tally":
+    def of(cls, sums: Mapping[EvidenceKind, float], weights: Mapping[EvidenceKind, float] = KIND_WEIGHTS) -> "Tally":
         """By the weights of the kinds.
 
         >>> Tally.of({EvidenceKind.HAM: 3.0, EvidenceKind.SPAM: 1.0, EvidenceKind.TRAPS: 0.5})
@@ -119,7 +119,7 @@ class Tally:
         """
         if not sums:
             return NOTHING
-        weighed = [KIND_WEIGHTS[kind] * value for kind, value in sums.items()]
+        weighed = [weights[kind] * value for kind, value in sums.items()]
         return cls(-sum(one for one in weighed if one < 0), sum(one for one in weighed if one > 0))
 
     @property
@@ -179,24 +179,29 @@ class MessageStanding:
     """Of those hierarchies of which anything is known."""
 
 
-def base_rate(site: Evidence) -> float:
-    """The share of bad mail at this site, out of the evidence of all its mail; a half when there was none.
+def base_rate(
+    site: Evidence, weights: Mapping[EvidenceKind, float] = KIND_WEIGHTS, *, without_any: float = 0.5
+) -> float:
+    """The share of bad mail at this site, out of the evidence of all its mail; `without_any` when there was none.
 
     >>> base_rate(Evidence(short={}, long={EvidenceKind.HAM: 7.0, EvidenceKind.SPAM: 1.0}))
     0.2
     """
-    return Tally.of(site.long).posterior(0.5, 2.0)
+    return Tally.of(site.long, weights).posterior(without_any, 2.0)
 
 
-def standing_of(known: Sequence[tuple[Entity, Evidence]], base: float) -> Standing:
+def standing_of(
+    known: Sequence[tuple[Entity, Evidence]], base: float, weights: Mapping[EvidenceKind, float] = KIND_WEIGHTS
+) -> Standing:
     """The standing of the last of some entities, of which each contains the next.
 
-    `base` lies between 0 and 1 and is neither.
+    `base` lies from 0 to 1. `weights` has all kinds: those that are asked about above zero, what speaks against them
+    below, the others zero.
     """
     levels: list[Level] = []
     prior, confidence, active_now, repeat_offender = base, 0.0, base, base
     for entity, evidence in known:
-        long, short = Tally.of(evidence.long), Tally.of(evidence.short)
+        long, short = Tally.of(evidence.long, weights), Tally.of(evidence.short, weights)
         posterior = short.posterior(long.posterior(prior, PRIOR_LONG), PRIOR_SHORT)
         confidence = (long.total + PRIOR_LONG * INHERITED * confidence) / (long.total + PRIOR_LONG)
         levels.append(
@@ -216,7 +221,10 @@ def standing_of(known: Sequence[tuple[Entity, Evidence]], base: float) -> Standi
 
 
 def standing_of_message(known: Mapping[Entity, Evidence], base: float) -> MessageStanding:
-    """The standing of a message, out of the evidence of its entities; those of other dimensions are not looked at."""
+    """The standing of a message, out of the evidence of its entities; those of other dimensions are not looked at.
+
+    `base` lies between 0 and 1 and is neither.
+    """
     by_dimension = {entity.dimension: (entity, evidence) for entity, evidence in known.items()}
     parts = {}
     for hierarchy, dimensions in LEVELS.items():

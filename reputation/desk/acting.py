@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from reputation.access import TOKEN, Token, digest_of, scopes_of, spelled_token
-from reputation.bookkeeping import those_proven
+from reputation.bookkeeping import COMPLAINED_OF, those_proven
 from reputation.contracts import MAX_STREAMED
 from reputation.desk.describing import entry_row
 from reputation.desk.documents import (
@@ -203,7 +203,8 @@ async def _learned(engine: Engine, report: OutcomeReport, outcome: Outcome, auth
             await engine.store.drop(claim)
         raise StoreUnavailable("the store did not take it: tell it again, with its keys")
     blamed = those_proven(outcome, entities_of(outcome.event, engine.spelling))
-    return OutcomeResult(status="counted", entities=tuple(map(str, blamed.values())), key=report.key)
+    named = tuple(str(blamed[each]) for each in COMPLAINED_OF if each in blamed)
+    return OutcomeResult(status="counted", entities=named, key=report.key)
 
 
 # Tokens

@@ -42,7 +42,6 @@ class Answer(NamedTuple):
     status: int
     media_type: str
     octets: bytes
-    retry_after: str
 
 
 class Event(NamedTuple):
@@ -50,6 +49,7 @@ class Event(NamedTuple):
 
     id: str
     data: str
+    kind: str = ""
 
 
 class ApiClient:
@@ -198,8 +198,7 @@ async def _answer(response: aiohttp.ClientResponse) -> Answer:
         octets += piece
         if len(octets) > MAX_ANSWER_OCTETS:
             raise aiohttp.ClientPayloadError("its answer is too long")
-    retry_after = response.headers.get("Retry-After", "")
-    return Answer(response.status, response.content_type, bytes(octets), retry_after if retry_after.isdecimal() else "")
+    return Answer(response.status, response.content_type, bytes(octets))
 
 
 def _problem(url: str, answer: Answer, scope: Scope, had_token: bool) -> ApiError | ConfigError | StoreUnavailable:
@@ -215,14 +214,11 @@ def _problem(url: str, answer: Answer, scope: Scope, had_token: bool) -> ApiErro
         case 401:
             return Refused(f"{url}: it wants a token, in REPUTON_TOKEN or --token-file; {make}")
         case 403:
-            return Refused(f"{url}: this token may not do that, which takes the scope {scope}: {detail}; {make}")
+            return Refused(f"{url}: this token may not do that: {detail}; {make}")
         case 404:
             return NothingThere(detail)
         case 429:
-            when = f"in {answer.retry_after} s" if answer.retry_after else "later"
-            return Refused(
-                f"{url}: too many requests: {detail}; ask again {when}, or make a token with a higher --rate"
-            )
+            return Refused(f"{url}: {detail}; a token may have a higher --rate")
         case 503:
             return StoreUnavailable(f"{url}: {detail}")
         case status if status < 500:
@@ -253,16 +249,19 @@ def _trouble(error: Exception) -> str:
 
 async def _events(content: aiohttp.StreamReader) -> AsyncIterator[Event]:
     """What a stream of server-sent events says."""
-    id, data = "", list[str]()
+    id, kind, data = "", "", list[str]()
     async for octets in content:
         line = octets.decode(errors="replace").rstrip("\r\n")
         name, _, value = line.partition(":")
         if line[:1] == ":":
             yield Event("", "")
         elif not line and data:
-            yield Event(id, "\n".join(data))
+            yield Event(id, "\n".join(data), kind)
+            kind = ""
             data.clear()
         elif name == "id":
             id = value.removeprefix(" ")
+        elif name == "event":
+            kind = value.removeprefix(" ")
         elif name == "data":
             data.append(value.removeprefix(" "))

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode
 from pydantic import TypeAdapter, ValidationError
 
 from reputation.access import Scope
-from reputation.desk.api_client import ApiClient
+from reputation.desk.api_client import ApiClient, Event
 from reputation.desk.contract import Wanted
 from reputation.desk.documents import (
     Audit,
@@ -51,8 +51,17 @@ from reputation.errors import ConfigError, EntityError, NothingThere, StoreUnava
 
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 30.0
 REPORTS_AT_ONCE = 500
+VERDICT, TROUBLE = "verdict", "trouble"
+"""Kinds of events of the live stream; there may be others."""
 ROOMS: Mapping[str, str] = {"": "entries", "ban": "bans", "override": "overrides", "list": "lists"}
 """Kind of entry -> where it is found."""
+OF_EVERY_ENTRY = ("target", "reason", "expires_in_seconds")
+FIELDS_OF: Mapping[str, tuple[str, ...]] = {
+    "ban": ("action", "wide"),
+    "override": ("rule", "limits"),
+    "list": ("list", "wide"),
+}
+"""Kind of entry -> what is told of a new one besides."""
 
 T = TypeVar("T")
 
@@ -112,8 +121,9 @@ class RemoteDesk:
     # Acting
 
     async def put(self, entry: NewEntry) -> EntryRow:
-        body = asdict(entry)
-        return await self._ask("POST", _room(body.pop("kind") or "?"), EntryRow, Scope.WRITE, body=body)
+        room, told = _room(entry.kind or "?"), FIELDS_OF.get(entry.kind, ())
+        body = {name: getattr(entry, name) for name in (*OF_EVERY_ENTRY, *told)}
+        return await self._ask("POST", room, EntryRow, Scope.WRITE, body=body)
 
     async def lift(self, id: str, *, reason: str) -> EntryRow:
         return await self._ask("DELETE", _entry_path(id), EntryRow, Scope.WRITE, {"reason": reason})
@@ -131,7 +141,7 @@ class RemoteDesk:
     async def learn(self, reports: Sequence[OutcomeReport]) -> OutcomeResults:
         results: list[Any] = []
         for start in range(0, len(reports), REPORTS_AT_ONCE):
-            body = [asdict(report) for report in reports[start : start + REPORTS_AT_ONCE]]
+            body = [_said(report) for report in reports[start : start + REPORTS_AT_ONCE]]
             results += (await self._ask("POST", "outcomes", OutcomeResults, Scope.WRITE, body=body)).results
         return OutcomeResults(results=tuple(results))
 
@@ -156,7 +166,9 @@ class RemoteDesk:
                     async for event in events:
                         pause, was_there = PAUSE_SECONDS, True
                         after = event.id or after
-                        yield _verdict(event.id, event.data)
+                        if event.kind == TROUBLE:
+                            log.warning("%s: its store does not answer; verdicts go on when it does", self._client.url)
+                        yield _verdict(event) if event.kind == VERDICT else None
             except (Unreachable, StoreUnavailable) as error:
                 if not was_there:
                     raise
@@ -199,14 +211,12 @@ def _reader(document: Any) -> TypeAdapter[Any]:
     return TypeAdapter(document)
 
 
-def _verdict(id: str, data: str) -> VerdictLine | None:
-    """A verdict; None for a comment, and for one of another release that cannot be read."""
-    if not data:
-        return None
+def _verdict(event: Event) -> VerdictLine | None:
+    """A verdict; None for one of another release that cannot be read."""
     try:
-        return _read(VerdictLine, data)
+        return _read(VerdictLine, event.data)
     except ValidationError:
-        log.warning("a verdict of the live stream cannot be read: %.60s", id)
+        log.warning("a verdict of the live stream cannot be read: %.60s", event.id)
         return None
 
 
@@ -233,6 +243,11 @@ def _parts(entity: str) -> tuple[str, str]:
     if not dimension or not value:
         raise EntityError(f'"{entity:.300}" names no entity: write DIMENSION:VALUE, such as "sender:alice@example.com"')
     return dimension, value
+
+
+def _said(report: OutcomeReport) -> dict[str, object]:
+    """What a report says; what it leaves open is left out, so that an older release reads it."""
+    return {name: value for name, value in asdict(report).items() if value}
 
 
 def _room(kind: str) -> str:

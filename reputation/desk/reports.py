@@ -40,6 +40,6 @@ def outcome_of(report: OutcomeReport) -> Outcome:
 
 def _client(text: str) -> ClientAddress:
     try:
-        return ip_address(text or UNKNOWN_CLIENT)
+        return ip_address(text.replace("%", " ") or UNKNOWN_CLIENT)  # a zone is of one machine: RFC 4007
     except ValueError:
         raise ConfigError(f'client: "{text:.60}" is no address: write one such as 192.0.2.7') from None

@@ -19,9 +19,7 @@ from reputation.errors import ConfigError, NothingThere
 from reputation.events import Event, Mail, Rcpt, Session
 from reputation.upkeep import OFFERED_EVERY
 from reputation.verdict import Action, Verdict
-from tests.api.conftest import Api, api_running, api_seen
-from tests.servers import RedisServer
-from tests.smtp.programs import Program
+from tests.api.conftest import Api, Process, api_running, api_seen
 
 T = TypeVar("T")
 
@@ -55,14 +53,14 @@ hold_seconds = 3600
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Program, RedisServer]]:
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with api_running(tmp_path_factory.mktemp("desk"), "", RULES) as running:
         yield running
 
 
 @pytest.fixture
-async def api(process: tuple[Program, RedisServer]) -> AsyncIterator[Api]:
-    async with api_seen(*process) as api:
+async def api(process: Process) -> AsyncIterator[Api]:
+    async with api_seen(process) as api:
         yield api
 
 
@@ -70,7 +68,7 @@ async def api(process: tuple[Program, RedisServer]) -> AsyncIterator[Api]:
 async def desk(request: pytest.FixtureRequest, api: Api) -> AsyncIterator[Desk]:
     """The desk that is asked; `api.engine` is a mail server beside it."""
     if request.param == "remote":
-        remote = RemoteDesk(api.url, await api.token("admin", name=f"tests-{request.node.name[-30:].strip('[]')}"))
+        remote = RemoteDesk(api.url, await api.token("admin"))
         yield remote
         await remote.close()
     elif request.param == "local":

@@ -1,0 +1,1 @@
+"""The pages, one module each: what is asked of the desk, and which template shows it."""
