@@ -59,7 +59,7 @@ fuzz: $(STAMP) ## look for inputs that break an invariant, ROUNDS=20 times as lo
 	done
 
 clean: ## remove .venv and everything that can be made again; never the data of `make run`
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): requirements.lock pyproject.toml

@@ -3,48 +3,12 @@
 Names and addresses are those that are kept for examples (RFC 2606, RFC 5737).
 """
 
-from reputation.desk.documents import (
-    ActionCount,
-    Audit,
-    AuditRow,
-    Bucket,
-    CaseFile,
-    Count,
-    Distinct,
-    EntityPage,
-    EntitySeries,
-    EntryRow,
-    EntryRows,
-    Explained,
-    Forgotten,
-    Level,
-    MadeToken,
-    Next,
-    Overview,
-    Released,
-    Reloaded,
-    Reputation,
-    RuleReading,
-    RuleRow,
-    Rules,
-    SeriesRow,
-    StoreHealth,
-    Suspect,
-    Suspects,
-    Tally,
-    TokenRow,
-    TokenRows,
-    Top,
-    TopRow,
-    VerdictLine,
-    WouldDo,
-    WouldRow,
-)
+from reputation.desk import documents
 
 NOON = 1_764_072_000.0
 ALICE = "sender:alice@example.com"
 
-BAN = EntryRow(
+BAN = documents.EntryRow(
     id="ban|ip:192.0.2.7",
     kind="ban",
     target="ip:192.0.2.7",
@@ -54,7 +18,7 @@ BAN = EntryRow(
     expires_at=NOON + 3_600,
     action="reject",
 )
-OVERRIDE = EntryRow(
+OVERRIDE = documents.EntryRow(
     id="override|sender-rate|sender:newsletter@example.org",
     kind="override",
     target="sender:newsletter@example.org",
@@ -65,7 +29,7 @@ OVERRIDE = EntryRow(
     rule="sender-rate",
     limits=("5000/1h",),
 )
-LISTING = EntryRow(
+LISTING = documents.EntryRow(
     id="list|allow|ip:198.51.100.0/24",
     kind="list",
     target="ip:198.51.100.0/24",
@@ -75,12 +39,12 @@ LISTING = EntryRow(
     expires_at=None,
     list="allow",
 )
-BANS = EntryRows(entries=(BAN,), total=1)
-OVERRIDES = EntryRows(entries=(OVERRIDE,), total=1)
-LISTINGS = EntryRows(entries=(LISTING,), total=1)
-ENTRIES = EntryRows(entries=(BAN, LISTING), total=3, next=LISTING.id)
+BANS = documents.EntryRows(entries=(BAN,), total=1)
+OVERRIDES = documents.EntryRows(entries=(OVERRIDE,), total=1)
+LISTINGS = documents.EntryRows(entries=(LISTING,), total=1)
+ENTRIES = documents.EntryRows(entries=(BAN, LISTING), total=3, next=LISTING.id)
 
-VERDICT = VerdictLine(
+VERDICT = documents.VerdictLine(
     id="1764072000123-0",
     at=NOON + 0.1,
     node="mx1.example.net/4242",
@@ -101,14 +65,14 @@ VERDICT = VerdictLine(
     entities=("ip:192.0.2.7", ALICE),
     finding="sender-rate: 100 of 100/1h messages",
 )
-_NEXT = Next(
+_NEXT = documents.Next(
     action="tempfail",
     reason="over-limit",
     rule="sender-rate",
     reply="too many messages, try again later",
     retry_after_seconds=42.0,
 )
-_READING = RuleReading(
+_READING = documents.RuleReading(
     rule="sender-rate",
     metric="messages",
     count=100,
@@ -118,14 +82,14 @@ _READING = RuleReading(
     mode="enforce",
     action="tempfail",
 )
-_REPUTATION = Reputation(
+_REPUTATION = documents.Reputation(
     score=0.81,
     confidence=0.64,
     active_now=0.9,
     repeat_offender=0.2,
     base=0.12,
     levels=(
-        Level(
+        documents.Level(
             entity=ALICE,
             good=3.0,
             bad=21.0,
@@ -138,46 +102,51 @@ _REPUTATION = Reputation(
     ),
 )
 _COUNTS = (
-    Count(metric="messages", window="5m", count=12),
-    Count(metric="messages", window="1h", count=100),
-    Count(metric="messages", window="1d", count=310),
+    documents.Count(metric="messages", window="5m", count=12),
+    documents.Count(metric="messages", window="1h", count=100),
+    documents.Count(metric="messages", window="1d", count=310),
 )
-EXPLAINED = Explained(entity=ALICE, next=_NEXT, register=(), rules=(_READING,), reputation=_REPUTATION, counts=_COUNTS)
-PAGE = EntityPage(
+EXPLAINED = documents.Explained(
+    entity=ALICE, next=_NEXT, register=(), rules=(_READING,), reputation=_REPUTATION, counts=_COUNTS
+)
+PAGE = documents.EntityPage(
     entity="user:alice",
     next=_NEXT,
     register=(),
     rules=(_READING,),
     reputation=_REPUTATION,
     counts=_COUNTS,
-    distinct=(Distinct(of="ip", last_hour=3, last_day=9),),
+    distinct=(documents.Distinct(of="ip", last_hour=3, last_day=9),),
     recent=(VERDICT,),
 )
-SERIES = EntitySeries(
+SERIES = documents.EntitySeries(
     entity=ALICE,
     series=(
-        SeriesRow(
+        documents.SeriesRow(
             metric="messages",
             window="1h",
             rule="",
             count=100,
             bucket_seconds=300.0,
-            buckets=(Bucket(start=NOON - 600, count=60), Bucket(start=NOON - 300, count=40)),
+            buckets=(documents.Bucket(start=NOON - 600, count=60), documents.Bucket(start=NOON - 300, count=40)),
         ),
     ),
 )
-FORGOTTEN = Forgotten(entity=ALICE, counters=14, verdicts=3, entries=("ban|sender:alice@example.com",))
-TOP = Top(
+FORGOTTEN = documents.Forgotten(entity=ALICE, counters=14, verdicts=3, entries=("ban|sender:alice@example.com",))
+TOP = documents.Top(
     dimension="sender",
     metric="messages",
     window="1h",
     at=None,
-    rows=(TopRow(entity=ALICE, count=100), TopRow(entity="sender:eve@example.org", count=64, banned=True)),
+    rows=(
+        documents.TopRow(entity=ALICE, count=100),
+        documents.TopRow(entity="sender:eve@example.org", count=64, banned=True),
+    ),
 )
 
-_TALLY = Tally(last_5m=2, last_1h=31, last_1d=120, last_at=NOON)
-_NEVER = Tally(last_5m=0, last_1h=0, last_1d=0, last_at=None)
-_RULE = RuleRow(
+_TALLY = documents.Tally(last_5m=2, last_1h=31, last_1d=120, last_at=NOON)
+_NEVER = documents.Tally(last_5m=0, last_1h=0, last_1d=0, last_at=None)
+_RULE = documents.RuleRow(
     rule="sender-rate",
     stage="rcpt",
     mode="enforce",
@@ -189,31 +158,33 @@ _RULE = RuleRow(
     limits=("100/1h",),
     on_store_failure="accept",
 )
-RULES = Rules(rules=(_RULE,))
-WOULD_DO = WouldDo(
+RULES = documents.Rules(rules=(_RULE,))
+WOULD_DO = documents.WouldDo(
     rule="sender-rate",
     since=NOON - 86_400,
     verdicts=40,
     changed=31,
-    rows=(WouldRow(entity=ALICE, verdicts=40, accepted=31),),
+    rows=(documents.WouldRow(entity=ALICE, verdicts=40, accepted=31),),
     recent=(VERDICT,),
 )
-RELOADED = Reloaded(rules=12)
-AUDIT = Audit(lines=(AuditRow(at=NOON, what="put", id="ban|ip:192.0.2.7", author="carol", reason="spam run"),))
-OVERVIEW = Overview(
+RELOADED = documents.Reloaded(rules=12)
+AUDIT = documents.Audit(
+    lines=(documents.AuditRow(at=NOON, what="put", id="ban|ip:192.0.2.7", author="carol", reason="spam run"),)
+)
+OVERVIEW = documents.Overview(
     at=NOON,
-    store=StoreHealth(
+    store=documents.StoreHealth(
         up=True, whole=True, name="valkey 9.0.0", url="redis://store.example.net:6379", answer_ms=0.21, processes=4
     ),
     actions=(
-        ActionCount(
+        documents.ActionCount(
             action="accept",
             last_5m=900,
             last_1h=12_000,
             last_1d=250_000,
-            buckets=(Bucket(start=NOON - 300, count=900),),
+            buckets=(documents.Bucket(start=NOON - 300, count=900),),
         ),
-        ActionCount(action="tempfail", last_5m=2, last_1h=31, last_1d=120),
+        documents.ActionCount(action="tempfail", last_5m=2, last_1h=31, last_1d=120),
     ),
     rules=(_RULE,),
     bans=1,
@@ -221,11 +192,11 @@ OVERVIEW = Overview(
     lists=1,
 )
 
-_SUSPECT = Suspect(
+_SUSPECT = documents.Suspect(
     entity="user:alice", rule="stolen-account", since=NOON, until=NOON + 86_400, reason="stolen-account: 60 of 50/1h"
 )
-SUSPECTS = Suspects(suspects=(_SUSPECT,))
-CASE_FILE = CaseFile(
+SUSPECTS = documents.Suspects(suspects=(_SUSPECT,))
+CASE_FILE = documents.CaseFile(
     suspect=_SUSPECT,
     page=PAGE,
     first_seen=NOON - 3_600,
@@ -237,9 +208,9 @@ CASE_FILE = CaseFile(
     actions={"accept": 50, "reject": 10},
     advice=("Ask the owner by another way than mail whether the messages are theirs.",),
 )
-RELEASED = Released(lifted=(BAN,))
+RELEASED = documents.Released(lifted=(BAN,))
 
-_TOKEN = TokenRow(
+_TOKEN = documents.TokenRow(
     token_id="3f9c2a17",  # noqa: S106 - an id is no secret
     name="carol",
     scopes=("write",),
@@ -248,9 +219,9 @@ _TOKEN = TokenRow(
     created_at=NOON,
     expires_at=NOON + 90 * 86_400,
 )
-TOKENS = TokenRows(tokens=(_TOKEN,))
+TOKENS = documents.TokenRows(tokens=(_TOKEN,))
 TOKEN = _TOKEN
-MADE_TOKEN = MadeToken(token="rpt_3f9c2a17_" + "x" * 43, row=_TOKEN)
+MADE_TOKEN = documents.MadeToken(token="rpt_3f9c2a17_" + "x" * 43, row=_TOKEN)
 STREAM = """\
 retry: 2000
 

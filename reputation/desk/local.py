@@ -141,6 +141,8 @@ class EngineDesk:
         return found
 
     async def verdicts(self, wanted: Wanted, *, after: str | None = None) -> AsyncGenerator[VerdictLine | None, None]:
+        if wanted.entity:
+            wanted = wanted._replace(entity=str(describing.named_entity(self._engine, wanted.entity)))
         if self._watch is not None:
             lines = self._watch.follow(after)
         else:

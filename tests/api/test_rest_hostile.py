@@ -101,17 +101,18 @@ BODIES: dict[str, bytes] = {
 }
 
 
+POSTED_TO = ("/v1/bans", "/v1/overrides", "/v1/lists", "/v1/release", "/v1/rules/reload", "/v1/tokens")
+
+
 @pytest.mark.parametrize("name", BODIES)
-@pytest.mark.parametrize(
-    "path", ["/v1/bans", "/v1/overrides", "/v1/lists", "/v1/release", "/v1/rules/reload", "/v1/tokens"]
-)
-async def test_any_body_is_answered(administering: aiohttp.ClientSession, path: str, name: str) -> None:
+async def test_any_body_is_answered(administering: aiohttp.ClientSession, name: str) -> None:
     header = {"content-type": "application/json"}
-    async with administering.post(path, data=BODIES[name], headers=header) as answer:
-        octets = await answer.read()
-        assert is_good(answer, octets), (answer.status, octets[:300])
-        assert answer.status in (201, 400, 404), octets[:300]
-        assert len(octets) < 70_000
+    for path in POSTED_TO:
+        async with administering.post(path, data=BODIES[name], headers=header) as answer:
+            octets = await answer.read()
+            assert is_good(answer, octets), (path, answer.status, octets[:300])
+            assert answer.status in {201, 400, 404}, (path, octets[:300])
+            assert len(octets) < 70_000
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,17 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import aiohttp
 import pytest
+from starlette.types import Message
 
+from api.rest import events
+from api.rest.events import Event, EventStream
 from tests.api.conftest import PATIENCE_SECONDS, Api
 from tests.builders import mail, rcpt
 
@@ -228,3 +232,70 @@ async def test_a_stream_says_when_the_store_is_away_and_goes_on_when_it_is_back(
             while (await own_api.engine.judge(mail("back@example.com"))).action != "reject":
                 await asyncio.sleep(0.05)
         assert "sender:back@example.com" in (await stream.verdict())["entities"]
+
+
+# The stream itself, with events of the test's, and nobody in between
+
+
+async def quiet(closed: asyncio.Event) -> AsyncGenerator[Event, None]:
+    """One event, and then nothing for a long time; says when it is closed."""
+    try:
+        yield Event("verdict", b"{}", "1-0")
+        await asyncio.sleep(PATIENCE_SECONDS * 2)
+    finally:
+        closed.set()
+
+
+async def never_gone() -> Message:
+    """A client that stays."""
+    await asyncio.sleep(PATIENCE_SECONDS * 2)
+    return {"type": "http.disconnect"}
+
+
+async def test_a_comment_comes_when_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.05)
+    sent, closed, among = list[bytes](), asyncio.Event(), WeakSet[EventStream]()
+
+    async def send(message: Message) -> None:
+        sent.append(message.get("body", b""))
+
+    stream = EventStream(quiet(closed), lambda: sent.count(b": still there\n\n") < 3, among)
+    assert list(among) == [stream]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await stream({}, never_gone, send)
+    assert b"".join(sent) == b"retry: 2000\n\nid: 1-0\nevent: verdict\ndata: {}\n\n" + 3 * b": still there\n\n"
+    assert closed.is_set()
+    assert not among
+
+
+async def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "SEND_SECONDS", 0.05)
+    closed, among = asyncio.Event(), WeakSet[EventStream]()
+
+    async def send(message: Message) -> None:
+        if b"verdict" in message.get("body", b""):
+            await asyncio.sleep(PATIENCE_SECONDS * 2)
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await EventStream(quiet(closed), lambda: True, among)({}, never_gone, send)
+    assert closed.is_set()
+    assert not among
+
+
+async def test_a_client_that_goes_ends_his_stream_at_once() -> None:
+    closed, told, among = asyncio.Event(), asyncio.Event(), WeakSet[EventStream]()
+
+    async def send(message: Message) -> None:
+        if b"verdict" in message.get("body", b""):
+            told.set()
+
+    async def receive() -> Message:
+        await told.wait()
+        return {"type": "http.disconnect"}
+
+    began = time.monotonic()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await EventStream(quiet(closed), lambda: True, among)({}, receive, send)
+    assert time.monotonic() - began < events.TICK_SECONDS
+    assert closed.is_set()
