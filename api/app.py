@@ -8,18 +8,14 @@ at a host whose name he has sent himself.
 """
 
 import json
-from importlib import import_module
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
-from api import health, mistakes
+from api import checks, console, health, mistakes, repute, rest
 from api.door import Door
-from api.rest.documenting import document_of
 from api.surroundings import Surroundings, surroundings_of
 from reputation.access import Scope
-
-PARTS = ("api.checks", "api.rest", "api.repute", "api.console")
 
 router = APIRouter()
 
@@ -31,18 +27,10 @@ def application(surroundings: Surroundings) -> FastAPI:
     app.state.readiness = health.Readiness(surroundings)
     mistakes.install(app)
     app.add_middleware(Door, surroundings=surroundings)
-    app.include_router(health.router)
-    app.include_router(router)
-    for part in PARTS:
-        try:
-            module = import_module(part)
-        except ImportError as error:
-            print("TEMPORARY: not included:", part, error, flush=True)
-            continue
-        if hasattr(module, "router"):
-            app.include_router(module.router)
-        if hasattr(module, "mounted") and surroundings.settings.api.console:
-            module.mounted(app, surroundings)
+    for each in (checks.router, rest.router, repute.router, health.router, router):
+        app.include_router(each)
+    if surroundings.settings.api.console:
+        console.mounted(app, surroundings)
     return app
 
 
@@ -50,4 +38,4 @@ def application(surroundings: Surroundings) -> FastAPI:
 async def openapi(request: Request) -> Response:
     """What there is to ask, as a document (OpenAPI 3.1)."""
     surroundings_of(request).gate.admitted(request, Scope.READ)
-    return Response(json.dumps(document_of(request.app)), media_type="application/json")
+    return Response(json.dumps(rest.document_of(request.app)), media_type="application/json")

@@ -49,7 +49,7 @@ TOKEN_OF_REQUEST = "reputon.token"  # noqa: S105 - where a request has its token
 _AUTHORIZATION = b"authorization"
 
 _NOBODY = Token(
-    token_id="00000000",  # noqa: S106 - nobody's
+    token_id="00000000",  # noqa: S106 - opens nothing
     name="nobody",
     digest="0" * 64,
     scopes=(Scope.READ,),

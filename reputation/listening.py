@@ -1,8 +1,8 @@
 """Sockets that listen at an address: ``HOST:PORT``, with a name at all of its addresses.
 
-IPv6 sockets take no IPv4 clients, so ``0.0.0.0:25`` and ``[::]:25`` can both be named. Port 0 takes a free one. A port that
-somebody else listens on is refused, also where it is to be shared among workers of ours (SO_REUSEPORT): to share it with
-a stranger would be to share clients with him.
+IPv6 sockets take no IPv4 clients, so ``0.0.0.0:25`` and ``[::]:25`` can both be named. Port 0 takes a free one. A port
+that somebody else listens on is refused, also where it is to be shared among workers of ours (SO_REUSEPORT): to share
+it with a stranger would be to share clients with him.
 """
 
 import errno

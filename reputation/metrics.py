@@ -147,7 +147,7 @@ class Metrics:
         """All of them as text, and its media type: Prometheus' own or OpenMetrics, as an Accept header wants it."""
         try:
             encode, media_type = choose_encoder(accept)
-        except ValueError:  # of a version that is none
+        except (ValueError, TypeError):  # it compares versions that are none
             encode, media_type = choose_encoder("")
         return encode(self.registry), media_type
 

@@ -30,10 +30,11 @@ from reputation.errors import ConfigError, StoreError
 from reputation.front_end_settings import SmtpSettings
 from reputation.log_lines import start_log
 from reputation.lookups.filters.asking import MAX_UNDER_WAY
+from reputation.notify import Notifier
+from reputation.reloading import reloading, remember
 from smtp_frontend.auth.next_hop import MAX_CONNECTIONS
 from smtp_frontend.listeners import Kind, Listener, adopted, opened, withdraw
-from smtp_frontend.notify import Notifier, announce
-from smtp_frontend.reloading import reloading, remember
+from smtp_frontend.notify import announce
 from smtp_frontend.server import Server
 from smtp_frontend.surroundings import open_surroundings, opened_files
 from smtp_frontend.workers import supervise
@@ -43,6 +44,8 @@ DESCRIPTORS_PER_SESSION = 3
 OTHER_DESCRIPTORS = 150
 """Files that are open besides those of sessions: listeners, the store, logs, turned-away clients."""
 MAX_WORKERS = 256
+UNREAD = ("smtp", "policy_service", "filter_")
+"""Tables of which a change takes effect at the next start, besides those of all programs."""
 THREADS = 40
 
 log = logging.getLogger("reputon.smtp")
@@ -128,7 +131,10 @@ async def serve(settings: Settings, path: Path, notifier: Notifier, sockets: str
     # Names are looked up in threads, too: a DNS that hangs must not hold up who writes a file.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     alive = asyncio.create_task(notifier.stay_alive(), name="watchdog")
-    async with open_engine(settings) as engine, reloading(engine, settings, path, notifier):
+    async with (
+        open_engine(settings) as engine,
+        reloading(engine, settings, path, notifier, log=log, unread=UNREAD),
+    ):
         listeners = opened(settings) if sockets is None else adopted(sockets)
         async with _front_ends(settings, engine, listeners, alone=sockets is None) as server:
             # What was loaded stays for good; going through it again and again held every session up for 20 ms.

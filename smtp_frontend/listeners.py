@@ -4,11 +4,8 @@
     doubled(listeners)   the same for one more worker: TCP ports once more, all else shared
     handed_down(...)     how a worker is told which of its descriptors is what; `adopted` is what it makes of that
 
-A name is bound at all its addresses. IPv6 sockets take no IPv4 clients, so ``0.0.0.0:25`` and ``[::]:25`` can both
-be named.
-
-Several workers have one queue each on the same TCP port (SO_REUSEPORT); Linux spreads new clients over the queues. A
-port that somebody else listens on is refused all the same: to share it with a stranger would be to share mail with him.
+How addresses are bound: `reputation.listening`. Several workers have one queue each on the same TCP port
+(SO_REUSEPORT); Linux spreads new clients over the queues.
 
 Unix-domain sockets: whoever may enter the directory may ask, because Postfix runs as another user (mode 0666). To keep
 others out, put the socket into a directory of its own and give that the group of Postfix. A socket that was left behind
@@ -35,11 +32,8 @@ from pathlib import Path
 from reputation.config import Settings
 from reputation.errors import ConfigError
 from reputation.front_end_settings import is_loopback
+from reputation.listening import BACKLOG, host_port, name_of, reason_of, socket_at, sockets_at
 
-BACKLOG = 4_096
-"""Clients that may wait to be accepted, as many as Linux allows (net.core.somaxconn). While a worker is started again,
-or many come at once, a client who waits for a second is better off than one whose SYN is dropped: he tries again after
-1, 3 and 7 seconds."""
 FIRST_FROM_SYSTEMD = 3
 UNNAMED = ("", "unknown", "connection", "stored")
 """What systemd says where nobody has named a socket; or the name of the unit, which ends in `.socket`."""
@@ -99,7 +93,7 @@ def bind(settings: Settings, *, reuse_port: bool, without: Collection[Kind] = ()
                 listeners += _listening(kind, address, reuse_port=reuse_port)
             except OSError as error:
                 close(listeners)
-                raise ConfigError(f"{setting}: cannot listen on {address}: {_reason(error)}") from None
+                raise ConfigError(f"{setting}: cannot listen on {address}: {reason_of(error)}") from None
     return listeners
 
 
@@ -110,13 +104,13 @@ def doubled(listeners: Iterable[Listener]) -> list[Listener]:
         own = listener.socket
         if own.family == socket.AF_UNIX or not own.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
             return Listener(kind=listener.kind, socket=own.dup(), name=listener.name)
-        another = _bound(own.family, own.getsockname(), reuse_port=True)
+        another = socket_at(own.family, own.getsockname(), reuse_port=True)
         return Listener(kind=listener.kind, socket=another, name=listener.name)
 
     try:
         return [once_more(listener) for listener in listeners]
     except OSError as error:
-        raise ConfigError(f"cannot listen once more, for another worker: {_reason(error)}") from None
+        raise ConfigError(f"cannot listen once more, for another worker: {reason_of(error)}") from None
 
 
 def withdraw(listeners: Iterable[Listener]) -> None:
@@ -175,14 +169,14 @@ def _inherited(descriptor: int, kind: Kind | None) -> Listener:
         given = socket.socket(fileno=descriptor)
         is_listening = bool(given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except OSError as error:
-        raise ConfigError(f"descriptor {descriptor} is no socket that was given to us: {_reason(error)}") from None
+        raise ConfigError(f"descriptor {descriptor} is no socket that was given to us: {reason_of(error)}") from None
     given.set_inheritable(False)
     if not is_listening or given.type != socket.SOCK_STREAM:
         raise ConfigError(f"the socket {descriptor} of systemd does not listen: write ListenStream= and Accept=no")
     by_family = Kind.POLICY if given.family == socket.AF_UNIX else Kind.SMTP
     if by_family is Kind.POLICY and kind not in (None, Kind.POLICY):
         raise ConfigError(f"the unix-domain socket {descriptor} of systemd is named {kind}: SMTP clients come by TCP")
-    return Listener(kind=kind or by_family, socket=given, name=_name(given))
+    return Listener(kind=kind or by_family, socket=given, name=name_of(given))
 
 
 # Bound
@@ -193,52 +187,9 @@ def _listening(kind: Kind, address: str, *, reuse_port: bool) -> list[Listener]:
     if path != address:
         return [Listener(kind=kind, socket=_unix(path), name=address, file=_file(path))]
     return [
-        Listener(kind=kind, socket=each, name=_name(each))
-        for each in _inet(*_host_port(address), reuse_port=reuse_port)
+        Listener(kind=kind, socket=each, name=name_of(each))
+        for each in sockets_at(*host_port(address), reuse_port=reuse_port)
     ]
-
-
-def _host_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-def _inet(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
-    """A socket for each address of `host`. Raises `OSError`."""
-    sockets, trouble = list[socket.socket](), OSError(errno.EADDRNOTAVAIL, "")
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    for family, _, _, _, place in dict.fromkeys(found):
-        try:
-            if reuse_port and port:  # is it a stranger's? See above
-                _bound(family, place, reuse_port=False, listening=False).close()
-            sockets.append(_bound(family, place, reuse_port=reuse_port))
-        except OSError as error:
-            trouble = error
-            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                break
-    else:
-        if sockets:  # a name may have an IPv6 address that this machine has not
-            return sockets
-    for each in sockets:
-        each.close()
-    raise trouble
-
-
-def _bound(family: int, place: object, *, reuse_port: bool, listening: bool = True) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind(place)  # type: ignore[arg-type]  # what getaddrinfo or getsockname gave
-        if listening:
-            bound.listen(BACKLOG)
-    except OSError:
-        bound.close()
-        raise
-    return bound
 
 
 def _unix(path: str) -> socket.socket:
@@ -274,17 +225,3 @@ def _remove_stale(path: Path) -> None:
 def _file(path: str) -> tuple[int, int]:
     found = Path(path).lstat()
     return found.st_dev, found.st_ino
-
-
-def _name(listening: socket.socket) -> str:
-    if listening.family == socket.AF_UNIX:
-        return f"unix:{listening.getsockname()}"
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if listening.family == socket.AF_INET6 else f"{host}:{port}"
-
-
-def _reason(error: OSError) -> str:
-    """What is wrong, in the system's words; a name that is not found has a number of its own kind."""
-    if error.errno == errno.EACCES:
-        return f"{os.strerror(error.errno)} (for ports below 1024: CAP_NET_BIND_SERVICE, or a socket of systemd)"
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)

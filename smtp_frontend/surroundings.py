@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ssl import SSLContext
 
+from reputation.certificates import Certificates
 from reputation.engine import Engine
 from reputation.errors import ConfigError
 from reputation.front_end_settings import AuthSettings, SmtpSettings
 from smtp_frontend.auth import open_verifier
 from smtp_frontend.auth.contract import Verifier
-from smtp_frontend.certificates import Certificates
 from smtp_frontend.crowd import Crowd, Turns
 from smtp_frontend.next_hop import open_next_hop
 from smtp_frontend.next_hop.contract import NextHop

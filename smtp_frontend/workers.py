@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from reputation.config import Settings
+from reputation.notify import READY, STOPPING, Notifier
 from smtp_frontend.listeners import Listener, close, doubled, handed_down, opened
-from smtp_frontend.notify import READY, STOPPING, Ear, Notifier, announce
+from smtp_frontend.notify import Ear, announce
 
 RESTART_SECONDS = 1.0
 MAX_RESTART_SECONDS = 16.0

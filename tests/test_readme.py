@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PORT = 2525
+API_PORT = 8025
 
 
 def blocks(language: str) -> list[str]:
@@ -64,7 +65,8 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
     recipe = re.search(r"^run:.*\n\t(.+)$", MAKEFILE, flags=re.MULTILINE)
     assert recipe is not None
     command = shlex.split(recipe[1].replace("$(BIN)", ".venv/bin"))
-    wait_until(_port_is_free, f"port {PORT} is free")
+    for port in (PORT, API_PORT):
+        wait_until(lambda: _is_free(port), f"port {port} is free")  # noqa: B023 - called before the next one
     server = ServerProcess(command, tmp_path, lambda: "Ctrl-C stops it." in server.log)
     server.start()
     try:
@@ -73,11 +75,11 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
         server.stop()
 
 
-def _port_is_free() -> bool:
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", PORT))
+            probe.bind(("127.0.0.1", port))
         except OSError:
             return False
     return True

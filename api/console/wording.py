@@ -5,7 +5,7 @@ Text may hold whatever a stranger sent. Everything that a template puts out goes
 its surroundings look, is written as a symbol or by its number. Direction is kept inside a value by ``<bdi>``.
 
 >>> plainly("a\\x00b\\u202ec\\udcff")
-'a␀b[U+202E]c[\\\\xFF]'
+'a[NUL]b[U+202E]c[\\\\xFF]'
 """
 
 import re
@@ -20,8 +20,12 @@ MAX_IN_CELL = 120
 """Characters of a value where it is one of many; its own page shows all."""
 MAX_MARKS = 2
 """Combining marks on one letter: more would be drawn over the lines around."""
-_CONTROL_PICTURES = 0x2400
-_DELETE, _DELETE_PICTURE = 0x7F, "␡"
+_CONTROLS = (
+    *("NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL", "BS", "TAB", "LF", "VT", "FF", "CR", "SO", "SI"),
+    *("DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US"),
+)
+"""ASCII's own names: not every font has pictures of them."""
+_DELETE = 0x7F
 _ESCAPED_OCTETS = range(0xDC80, 0xDD00)
 _SUSPECT = re.compile(r"[^\x20-\x7e]")
 
@@ -35,7 +39,7 @@ def visible(text: str) -> Markup:
     """The text as HTML, isolated from what is around it; what is odd in it is marked.
 
     >>> str(visible("<b>\\n"))
-    '<bdi>&lt;b&gt;<span class="odd" title="U+000A">␊</span></bdi>'
+    '<bdi>&lt;b&gt;<span class="odd" title="U+000A">LF</span></bdi>'
     """
     if _SUSPECT.search(text) is None:
         return Markup("<bdi>{}</bdi>").format(text)
@@ -64,17 +68,17 @@ def _with_odd(text: str, told: Callable[[str, str], str], rest: Callable[[str], 
 
 def _symbol(character: str) -> str:
     number = ord(character)
-    if number < 0x20:
-        return chr(_CONTROL_PICTURES + number)
+    if number < len(_CONTROLS):
+        return _CONTROLS[number]
     if number == _DELETE:
-        return _DELETE_PICTURE
+        return "DEL"
     if number in _ESCAPED_OCTETS:
         return f"\\x{number - 0xDC00:02X}"
     return f"U+{number:04X}"
 
 
-def _told(character: str, symbol: str) -> str:
-    return symbol if ord(character) <= _DELETE else f"[{symbol}]"
+def _told(_: str, symbol: str) -> str:
+    return f"[{symbol}]"
 
 
 def _marked(character: str, symbol: str) -> str:

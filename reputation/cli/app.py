@@ -1,10 +1,7 @@
-"""The sub-commands of `reputon` and their options."""
+"""The sub-commands of `reputon`: where each one stands, and those that run things."""
 
 import asyncio
-import json
 import platform
-import sys
-import time
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +10,28 @@ import typer
 from rich.console import Console
 
 from reputation.assemble import settings_of
-from reputation.cli import asn as asn_tables
-from reputation.cli import explain as explaining
+from reputation.cli import (
+    asn,
+    entity,
+    entries,
+    exporting,
+    old_logs,
+    outcome,
+    rules,
+    status,
+    suspects,
+    tokens,
+    top,
+    verdicts,
+)
 from reputation.cli import passwd as passwords
 from reputation.cli import policy as rehearsing
-from reputation.cli import replay as replaying
-from reputation.cli import rules as ruling
 from reputation.cli import serve as serving
-from reputation.cli import tune as tuning
-from reputation.cli.logs import logs_of, print_json
-from reputation.config import Settings, doubts, effective_lines, quickstart_path, without_password
+from reputation.cli.desks import path_of
+from reputation.cli.options import ConfigOption, Watchable
+from reputation.config import Settings, doubts, effective_lines
+
+RUNNING, LOOKING, ACTING, POLICY, DATA = "Running", "Looking", "Acting", "Policy", "Data"
 
 app = typer.Typer(
     name="reputon",
@@ -31,33 +40,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-app.add_typer(asn_tables.commands, name="asn")
-
 policy = typer.Typer(help="Try out a policy.", no_args_is_help=True)
-app.add_typer(policy, name="policy")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="TOML file; the quick start's when none is named.", envvar="REPUTON_CONFIG"),
-]
 
 
-def _path(config: Path | None) -> Path:
-    return quickstart_path() if config is None else config
+# Running
 
 
-def _asked(config: Path | None) -> Settings:
-    """The settings of a command that asks about a running site; it says whom it asks when nobody has said so."""
-    settings = settings_of(_path(config))
-    if config is None:
-        print(
-            f"asking {without_password(settings.store.url)}, the store of {_path(None)}: no --config was given",
-            file=sys.stderr,
-        )
-    return settings
-
-
-@app.command()
 def serve(
     config: ConfigOption = None,
     workers: Annotated[
@@ -65,19 +53,24 @@ def serve(
         typer.Option("--workers", "-w", min=1, max=256, help="Processes that share the ports; else smtp.workers."),
     ] = None,
 ) -> None:
-    """Run everything on this machine: the SMTP front end over the configured store."""
-    path = _path(config)
+    """Run everything on this machine.
+
+    The SMTP front end over the configured store.
+    """
+    path = path_of(config)
     code = asyncio.run(serving.serve(path, settings_of(path), workers))
     raise typer.Exit(code)
 
 
-@app.command("check-config")
 def check_config(
     file: Annotated[Path | None, typer.Argument(help="TOML file; the quick start's when none is named.")] = None,
     show: Annotated[bool, typer.Option("--print", help="Print all settings in force, without secrets.")] = False,
 ) -> None:
-    """Say whether a configuration can be used: exit status 0 or 1, one line per mistake. Asks no server."""
-    path = _path(file)
+    """Say whether a configuration can be used.
+
+    Exit status 0 or 1, one line per mistake. Asks no server.
+    """
+    path = path_of(file)
     settings = settings_of(path)
     if show:
         for line in effective_lines(settings):
@@ -85,7 +78,7 @@ def check_config(
         return
     for doubt in doubts(settings):
         typer.echo(f"{path}: {doubt}", err=True)
-    if status := serving.checked_front_end(path):
+    if status := serving.checked_programs(path, settings):
         raise typer.Exit(status)
     typer.echo(f"{path}: good, {_counted(settings)}")
 
@@ -95,117 +88,12 @@ def _counted(settings: Settings) -> str:
     return f"{len(settings.rule)} rules, {shadow} of them in shadow mode"
 
 
-@app.command()
-def explain(
-    entity: Annotated[str, typer.Argument(help='DIMENSION:VALUE, such as "sender:alice@example.com".')],
-    config: ConfigOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show what is counted about an entity, and what its next event would get. Counts nothing."""
-    explanation = asyncio.run(explaining.explain(_asked(config), entity))
-    if as_json:
-        typer.echo(json.dumps(explaining.as_dict(explanation)))
-    else:
-        explaining.show(Console(), explanation)
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"reputon {version_of('reputon')}, Python {platform.python_version()}")
 
 
-@app.command()
-def rules(
-    config: ConfigOption = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
-) -> None:
-    """Show the rules in force, and how often each has acted on the whole fleet, or would have."""
-    rows = asyncio.run(ruling.rules(_asked(config)))
-    if as_json:
-        print_json([ruling.as_dict(row) for row in rows])
-    else:
-        ruling.show(Console(), rows, time.time())
-
-
-@app.command()
-def release(
-    entity: Annotated[str, typer.Argument(help='DIMENSION:VALUE, such as "user:alice" or "ip:192.0.2.7".')],
-    config: ConfigOption = None,
-    reason: Annotated[str, typer.Option("--reason", help="For the audit.")] = "released",
-) -> None:
-    """Let go of somebody whom a rule holds, or an operator has banned; in force on all servers within a second."""
-    for ban in asyncio.run(ruling.release(_asked(config), entity, reason=reason)):
-        typer.echo(f"released: {ban.id}, put down by {ban.author} because {ban.reason}")
-
-
-LogsArgument = Annotated[
-    list[Path], typer.Argument(metavar="LOG", help="Logs of Postfix, Exim or reputon, packed or not; - for stdin.")
-]
-YearOption = Annotated[
-    int | None, typer.Option("--year", help="Year of the first line, where dates have none; else by the file's age.")
-]
-ZoneOption = Annotated[
-    str, typer.Option("--timezone", help='Zone of dates that have none, such as "Europe/Berlin"; else this machine\'s.')
-]
-SkipOption = Annotated[
-    list[str] | None,
-    typer.Option("--skip-client", help='Network whose mail comes back from a filter; "none"; else loopback.'),
-]
-KnownBadOption = Annotated[
-    Path | None, typer.Option("--known-bad", help="File of abusers, one a line: sender:x, user:y, ip:z.")
-]
-
-
-@app.command()
-def replay(
-    *,
-    logs: LogsArgument,
-    config: ConfigOption = None,
-    known_bad: KnownBadOption = None,
-    watch: Annotated[list[str] | None, typer.Option("--watch", help="DIMENSION:VALUE to be told about.")] = None,
-    top: Annotated[int, typer.Option("--top", min=0, help="How many are named for each rule.")] = 5,
-    skip_client: SkipOption = None,
-    year: YearOption = None,
-    timezone: ZoneOption = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Say whom the rules of a configuration would have hit, by old mail logs. Asks no server."""
-    settings = settings_of(_path(config))
-    chosen = logs_of(logs, year=year, timezone=timezone, skip_client=skip_client or ())
-    replaying.run(settings, chosen, known_bad=known_bad, watch=watch or (), top=top, as_json=as_json)
-
-
-@app.command()
-def tune(
-    *,
-    logs: LogsArgument,
-    config: ConfigOption = None,
-    key: Annotated[list[str] | None, typer.Option("--key", help="Whose mail is counted; may be repeated.")] = None,
-    window: Annotated[list[str] | None, typer.Option("--window", help="5m, 1h, 1d; may be repeated.")] = None,
-    quantile: Annotated[float, typer.Option("--quantile", help="Share that no limit may hit.")] = tuning.QUANTILE,
-    margin: Annotated[float, typer.Option("--margin", help="Room above that.")] = tuning.MARGIN,
-    known_bad: KnownBadOption = None,
-    skip_client: SkipOption = None,
-    year: YearOption = None,
-    timezone: ZoneOption = "",
-    as_toml: Annotated[bool, typer.Option("--toml", help="Print rules in shadow mode.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Propose limits that would have hit next to nobody, by old mail logs. Asks no server."""
-    spelling = settings_of(_path(config)).spelling()
-    chosen = logs_of(logs, year=year, timezone=timezone, skip_client=skip_client or ())
-    wanted = tuning.wanted_of(keys=key or (), windows=window or (), quantile=quantile, margin=margin)
-    tuning.run(chosen, wanted, spelling, known_bad=known_bad, as_json=as_json, as_toml=as_toml)
-
-
-@app.command()
-def passwd(
-    login: Annotated[str, typer.Argument(help="Whose password it is, such as alice@example.net.")],
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Put the line there, instead of printing it.")
-    ] = None,
-) -> None:
-    """Make a line for the file of smtp.auth.url = "passwd:FILE". Asks for the password, or reads a line of stdin."""
-    line = passwords.line_for(login)
-    if file is None:
-        typer.echo(line)
-    else:
-        was_there = passwords.put(file, line)
-        typer.echo(f"{file}: {login} {'has a new password' if was_there else 'stands in it now'}")
+# Policy and data
 
 
 @policy.command("test")
@@ -214,14 +102,72 @@ def policy_test(
     config: ConfigOption = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all dialogues.")] = False,
 ) -> None:
-    """Play SMTP dialogues about a policy: exit status 0 when all go as they are written. Counts nothing, asks nobody.
+    """Play SMTP dialogues about a policy.
 
-    A script without a configuration of its own is about the rules of --config.
+    Exit status 0 when all go as they are written. Counts nothing, asks nobody. A script without a configuration of its
+    own is about the rules of --config.
     """
-    raise typer.Exit(rehearsing.test(Console(), scripts, _path(config), verbose=verbose))
+    raise typer.Exit(rehearsing.test(Console(), scripts, path_of(config), verbose=verbose))
 
 
-@app.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(f"reputon {version_of('reputon')}, Python {platform.python_version()}")
+def passwd(
+    login: Annotated[str, typer.Argument(help="Whose password it is, such as alice@example.net.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Put the line there, instead of printing it.")
+    ] = None,
+) -> None:
+    """Make a line for a file of passwords.
+
+    For the file of smtp.auth.url = "passwd:FILE". Asks for the password, or reads a line of stdin.
+    """
+    line = passwords.line_for(login)
+    if file is None:
+        typer.echo(line)
+    else:
+        was_there = passwords.put(file, line)
+        typer.echo(f"{file}: {login} {'has a new password' if was_there else 'stands in it now'}")
+
+
+# Where each one stands
+
+COMMANDS = (
+    (RUNNING, "serve", serve),
+    (RUNNING, "status", status.status),
+    (RUNNING, "version", version),
+    (LOOKING, "top", top.top),
+    (LOOKING, "show", entity.show),
+    (LOOKING, "series", entity.series),
+    (LOOKING, "explain", entity.explain),
+    (LOOKING, "tail", verdicts.tail),
+    (LOOKING, "bans", entries.bans),
+    (LOOKING, "overrides", entries.overrides),
+    (LOOKING, "audit", status.audit),
+    (ACTING, "ban", entries.ban),
+    (ACTING, "unban", entries.unban),
+    (ACTING, "release", entries.release),
+    (ACTING, "override", entries.override),
+    (ACTING, "outcome", outcome.outcome),
+    (ACTING, "forget", entity.forget),
+    (POLICY, "check-config", check_config),
+    (POLICY, "rules", rules.rules),
+    (POLICY, "would-do", rules.would_do),
+    (POLICY, "reload", rules.reload),
+    (POLICY, "replay", old_logs.replay),
+    (POLICY, "tune", old_logs.tune),
+    (DATA, "passwd", passwd),
+)
+GROUPS = (
+    (LOOKING, "suspects", suspects.commands),
+    (ACTING, "list", entries.lists),
+    (POLICY, "policy", policy),
+    (DATA, "export", exporting.commands),
+    (DATA, "token", tokens.commands),
+    (DATA, "asn", asn.commands),
+)
+WATCHABLE = {"status", "top", "show", "rules"}
+"""Those with an option --watch, which may go without its number."""
+
+for panel, name, command in COMMANDS:
+    app.command(name, rich_help_panel=panel, cls=Watchable if name in WATCHABLE else None)(command)
+for panel, name, group in GROUPS:
+    app.add_typer(group, name=name, rich_help_panel=panel)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from reputation.errors import ConfigError
 from reputation.lookups.asn_build import build
 
-commands = typer.Typer(help="The table of the world's networks: numbers, countries, prefixes.", no_args_is_help=True)
+commands = typer.Typer(help="Make the table of the world's networks.", no_args_is_help=True)
 
 
 @commands.command("build")

@@ -1,201 +1,158 @@
-"""`reputon explain`: how an entity stands, in a table or as JSON."""
+"""How an entity stands, for a person: `reputon explain`, and the first part of `reputon show`."""
 
-import json
 import math
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
-from reputation.assemble import open_engine
-from reputation.config import Settings
-from reputation.entries import Ban, Entry, Listing, Override, to_json
-from reputation.explanation import Explanation
-from reputation.keys import parse_entity
-from reputation.standing import Standing
-from reputation.verdict import Action, Finding
+from reputation.cli.moments import left, stamp
+from reputation.cli.printing import (
+    BESIDE,
+    REFUSED,
+    TITLE,
+    WELL,
+    WOULD,
+    Cell,
+    add_row,
+    line,
+    named,
+    number,
+    of_action,
+    show_table,
+    styled,
+    table,
+    title,
+    word,
+)
+from reputation.desk.documents import Count, EntryRow, Explained, Next, Reputation, RuleReading
 
-RULE_COLUMNS = ("rule", "counts", "so far", "retry after")
 SCORES = ("score", "confidence", "active_now", "repeat_offender")
+WINDOWS = ("5m", "1h", "1d")
+SHADOW = "shadow"
+BAD, DOUBTFUL = 0.7, 0.4
+"""Scores from which somebody is shown as bad, and as doubtful."""
 
 
-async def explain(settings: Settings, text: str) -> Explanation:
-    """Ask the store. Raises `EntityError` for text that names no entity, `StoreError` when there is no answer."""
-    entity = parse_entity(text, settings.spelling())
-    async with open_engine(settings, serving=False) as engine:
-        return await engine.explain(entity)
-
-
-def as_dict(explanation: Explanation) -> dict[str, Any]:
-    """The explanation as plain values."""
-    verdict = explanation.verdict
-    return {
-        "entity": str(explanation.entity),
-        "next": {
-            "action": verdict.action,
-            "reason": verdict.reason,
-            "rule": verdict.rule,
-            "entry": verdict.entry,
-            "retry_after_seconds": verdict.retry_after_seconds,
-            "would": list(verdict.would),
-        },
-        "register": [_entry(entry) for entry in explanation.entries],
-        "rules": [_finding(finding) | {"when": _when(explanation, finding)} for finding in verdict.findings],
-        "reputation": _reputation(explanation.reputation),
-        "counts": [
-            {"metric": series.key.metric, "rule": series.scope, "window": str(series.window), "count": series.count}
-            for series in explanation.series
-        ],
-    }
-
-
-def _reputation(standing: Standing | None) -> dict[str, Any] | None:
-    if standing is None:
-        return None
-    numbers = {name: round(getattr(standing, name), 4) for name in (*SCORES, "base")}
-    levels = [
-        {
-            "entity": str(level.entity),
-            "good": round(level.long.good, 3),
-            "bad": round(level.long.bad, 3),
-            "good_lately": round(level.short.good, 3),
-            "bad_lately": round(level.short.bad, 3),
-            "prior": round(level.prior, 4),
-            "posterior": round(level.posterior, 4),
-            "confidence": round(level.confidence, 4),
-        }
-        for level in standing.levels
-    ]
-    return {**numbers, "levels": levels}
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    reading = finding.reading
-    return {
-        "rule": finding.rule,
-        "metric": finding.metric,
-        "count": reading.count,
-        "limit": finding.limit,
-        "remaining": reading.remaining,
-        "retry_after_seconds": reading.retry_after_seconds,
-    }
-
-
-def _when(explanation: Explanation, finding: Finding) -> str:
-    """Which events the rule of a finding is about; empty for all."""
-    return explanation.conditions.get(finding.rule, "")
-
-
-def _entry(entry: Entry) -> dict[str, Any]:
-    return {"id": entry.id, **json.loads(to_json(entry))}
-
-
-def show(console: Console, explanation: Explanation) -> None:
+def show(console: Console, explained: Explained, now: float) -> None:
     """Print for a person."""
-    verdict = explanation.verdict
-    console.print(Text(str(explanation.entity), style="bold"), soft_wrap=True)
-    if explanation.entries:
-        console.print(_register_table(explanation.entries))
-    if verdict.findings:
-        console.print(_rules_table(explanation))
-        for line in _conditions(explanation):
-            console.print(Text(line, style="dim"))
-    if explanation.reputation is not None and any(it.long.total for it in explanation.reputation.levels):
-        console.print(_reputation_table(explanation.reputation))
-    if explanation.series:
-        console.print(_counts_table(explanation))
+    line(console, explained.entity, TITLE)
+    line(console, _sentence(explained.next), WELL if explained.next.action == "accept" else REFUSED)
+    if explained.register:
+        title(console, "Put down")
+        show_table(console, entries_table(explained.register, now))
+    if explained.rules:
+        title(console, "Rules")
+        show_table(console, _rules_table(explained.rules))
+        for condition in _conditions(explained.rules):
+            line(console, condition, BESIDE)
+    if explained.reputation is not None and any(it.good or it.bad for it in explained.reputation.levels):
+        _show_reputation(console, explained.reputation)
+    if any(not count.rule for count in explained.counts):
+        title(console, "Counted")
+        show_table(console, _counts_table(explained.counts))
     else:
-        console.print("Nothing is counted about it now.")
-    style = "green" if _passes(explanation) else "red"
-    console.print(Text(f"next event: {_sentence(explanation)}", style=style), soft_wrap=True)
+        line(console, "Nothing is counted about it now.", BESIDE)
 
 
-def _passes(explanation: Explanation) -> bool:
-    return explanation.verdict.action is Action.ACCEPT
-
-
-def _sentence(explanation: Explanation) -> str:
-    verdict = explanation.verdict
-    words = [f"action={verdict.action}", f"reason={verdict.reason}"]
-    if verdict.rule:
-        words.append(f"rule={verdict.rule}")
-    if verdict.entry:
-        words.append(f"entry={verdict.entry}")
-    if verdict.retry_after_seconds:
-        words.append(f"retry_after={math.ceil(verdict.retry_after_seconds)} s")
-    if verdict.would:
-        words.append(f"in shadow mode over: {', '.join(verdict.would)}")
+def _sentence(following: Next) -> str:
+    words = [f"next event: action={following.action}", f"reason={following.reason}"]
+    words += [f"rule={following.rule}"] if following.rule else []
+    words += [f"entry={following.entry}"] if following.entry else []
+    words += [f"retry_after={_seconds(following.retry_after_seconds)}"] if following.retry_after_seconds else []
+    words += [f"in shadow mode over: {', '.join(following.would)}"] if following.would else []
     return " ".join(words)
 
 
-def _table(title: str, *headings: str) -> Table:
-    """A table that cuts nothing off, however narrow the terminal is."""
-    return Table(*(Column(heading, overflow="fold") for heading in headings), title=title)
+def _seconds(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s"
 
 
-def _register_table(entries: tuple[Entry, ...]) -> Table:
-    table = _table("Put down", "entry", "says", "until", "author", "reason")
+# What was put down
+
+
+def entries_table(entries: Sequence[EntryRow], now: float) -> Table:
+    """Bans, overrides and lists: who is meant, what is said about him, until when, and who says so, why."""
+    rows = table(named("target"), "says", word("until (UTC)"), number("left"), "by", named("reason"))
     for entry in entries:
-        table.add_row(*map(Text, (entry.id, _says(entry), _until(entry), entry.author, entry.reason)))
-    return table
+        add_row(
+            rows,
+            entry.target,
+            _says(entry),
+            stamp(entry.expires_at),
+            left(entry.expires_at, now),
+            entry.author,
+            entry.reason,
+        )
+    return rows
 
 
-def _says(entry: Entry) -> str:
-    match entry:
-        case Ban(action=action):
-            return action
-        case Override(limits=limits):
-            return ", ".join(map(str, limits))
-        case Listing(list=name):
-            return name
+def _says(entry: EntryRow) -> Cell:
+    match entry.kind:
+        case "ban":
+            return of_action(entry.action)
+        case "override":
+            return styled(f"{entry.rule}: {', '.join(entry.limits)}")
+        case _:
+            return styled(f"list {entry.list}", {"allow": WELL, "block": REFUSED}.get(entry.list, ""))
 
 
-def _until(entry: Entry) -> str:
-    if entry.expires_at is None:
-        return "no end"
-    return f"{datetime.fromtimestamp(entry.expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+# Rules
 
 
-def _rules_table(explanation: Explanation) -> Table:
-    first, *others = RULE_COLUMNS
-    columns = (Column(first, overflow="fold", min_width=18), *(Column(name, overflow="fold") for name in others))
-    table = Table(*columns, title="Rules")
-    for finding in explanation.verdict.findings:
-        reading = finding.reading
-        wait = f"{math.ceil(reading.retry_after_seconds)} s" if reading.over else ""
-        row = (finding.rule, finding.metric, f"{reading.count} of {finding.limit}", wait)
-        table.add_row(*map(Text, row), style="red" if reading.over else "")
-    return table
+def _rules_table(readings: Sequence[RuleReading]) -> Table:
+    rows = table(named("rule"), "counts", number("so far"), word("limit"), "over it", number("again in"))
+    for reading in readings:
+        is_over, is_shadow = reading.remaining == 0, reading.mode == SHADOW
+        over = Text("(would) ", WOULD) if is_shadow else Text()
+        over.append_text(of_action(reading.action))
+        add_row(
+            rows,
+            reading.rule,
+            reading.metric,
+            reading.count,
+            reading.limit,
+            over if reading.action else "",
+            _seconds(reading.retry_after_seconds) if is_over and reading.retry_after_seconds else "",
+            style=(WOULD if is_shadow else REFUSED) if is_over else BESIDE if is_shadow else "",
+        )
+    return rows
 
 
-def _conditions(explanation: Explanation) -> list[str]:
+def _conditions(readings: Sequence[RuleReading]) -> list[str]:
     """Which events the rules of the table are about."""
-    rules = dict.fromkeys(finding.rule for finding in explanation.verdict.findings)
-    return [
-        f"{rule}: only when {' '.join(when.split())}" for rule in rules if (when := explanation.conditions.get(rule))
-    ]
+    conditions = {reading.rule: " ".join(reading.when.split()) for reading in readings}
+    return [f"{rule}: only when {when}" for rule, when in conditions.items() if when]
 
 
-def _reputation_table(standing: Standing) -> Table:
+# Reputation and counts
+
+
+def _show_reputation(console: Console, reputation: Reputation) -> None:
     """From the broad to the narrow: each level begins with what came out of the one above."""
-    scores = ", ".join(f"{name.replace('_', ' ')} {getattr(standing, name):.2f}" for name in SCORES)
-    headings = ("level", "good", "bad", "good lately", "bad lately", "begins with", "comes to")
-    table = _table(f"Reputation, 0 good to 1 bad: {scores}", *headings)
-    table.add_row("this site", "", "", "", "", "", f"{standing.base:.2f}")
-    for level in standing.levels:
-        sums = (level.long.good, level.long.bad, level.short.good, level.short.bad)
-        row = (str(level.entity), *(f"{value:.1f}" for value in sums), f"{level.prior:.2f}", f"{level.posterior:.2f}")
-        table.add_row(*map(Text, row))
-    return table
+    scores = ", ".join(f"{name.replace('_', ' ')} {getattr(reputation, name):.2f}" for name in SCORES)
+    console.print()
+    style = REFUSED if reputation.score >= BAD else WOULD if reputation.score >= DOUBTFUL else WELL
+    line(console, Text("Reputation, 0 good to 1 bad: ", TITLE).append(scores, style))
+    headings = ("good", "bad", "good lately", "bad lately", "from", "to")
+    rows = table(named("level"), *(number(each) for each in headings))
+    add_row(rows, "this site", "", "", "", "", "", f"{reputation.base:.2f}")
+    for level in reputation.levels:
+        sums = (level.good, level.bad, level.good_lately, level.bad_lately)
+        add_row(rows, level.entity, *(f"{it:.1f}" for it in sums), f"{level.prior:.2f}", f"{level.posterior:.2f}")
+    show_table(console, rows)
 
 
-def _counts_table(explanation: Explanation) -> Table:
-    own = [series for series in explanation.series if not series.scope]
-    windows = sorted({series.window for series in own})
-    table = _table("Counted", "metric", *(f"last {window}" for window in windows))
-    for metric in sorted({series.key.metric for series in own}):
-        counts = {series.window: series.count for series in own if series.key.metric == metric}
-        table.add_row(metric, *(str(counts.get(window, 0)) for window in windows))
-    return table
+def _counts_table(counts: Sequence[Count]) -> Table:
+    own = [count for count in counts if not count.rule]
+    windows = sorted({count.window for count in own}, key=_place)
+    rows = table("metric", *(number(f"last {window}") for window in windows))
+    for metric in sorted({count.metric for count in own}):
+        found = {count.window: count.count for count in own if count.metric == metric}
+        add_row(rows, metric, *(found.get(window, 0) for window in windows))
+    return rows
+
+
+def _place(window: str) -> tuple[int, str]:
+    return (WINDOWS.index(window) if window in WINDOWS else len(WINDOWS)), window

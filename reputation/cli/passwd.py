@@ -7,20 +7,18 @@ commands at once wait for each other. All other lines stay as they are.
 
 import fcntl
 import os
-import stat
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from getpass import getpass
 from pathlib import Path
 
+from reputation.cli.files import replacing
 from reputation.errors import ConfigError
 from reputation.logins import MAX_LOGIN_OCTETS, MAX_PASSWORD_OCTETS, is_login, is_password
 from reputation.passwords import COMMENT, entry_of, hashed, read_logins
 from reputation.spelling import canonical_address
 
-NEW_FILE_MODE = 0o600
 MAX_PASSWORD_CHARACTERS = 4_096
 
 
@@ -71,10 +69,9 @@ def _alone_in(directory: Path) -> Iterator[None]:
 
 def _replace(file: Path, line: str) -> bool:
     try:
-        status: os.stat_result | None = file.stat()
         lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        status, lines = None, []
+        lines = []
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: this is no text in UTF-8") from None
     login, _, _ = line.partition(":")
@@ -85,7 +82,8 @@ def _replace(file: Path, line: str) -> bool:
         lines.append(line)
     text = "".join(f"{each}\n" for each in lines)
     read_logins(text, str(file))  # a file that the front end would not take is not written
-    _write(file, text, status)
+    with replacing(file) as new:
+        new.write(text.encode())
     return bool(places)
 
 
@@ -95,24 +93,3 @@ def _is_of(login: str, line: str) -> bool:
     except ConfigError:
         return False
     return entry is not None and entry[0] == canonical_address(login, "")
-
-
-def _write(file: Path, text: str, status: os.stat_result | None) -> None:
-    """A new file under the name of the old one, whose owner and permissions it takes."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as new:
-            new.write(text)
-            new.flush()
-            if status is None:
-                os.fchmod(new.fileno(), NEW_FILE_MODE)
-            else:
-                if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(new.fileno(), status.st_uid, status.st_gid)
-                os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode))
-            os.fsync(new.fileno())
-        Path(name).replace(file)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise

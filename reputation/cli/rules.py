@@ -1,102 +1,115 @@
 """`reputon rules`: what is in force, and how often each rule has acted on the whole fleet, or would have.
-`reputon release`: let go of somebody whom a rule holds, or an operator has banned."""
+`reputon would-do`: what enforcing one would change. `reputon reload`: have all processes read their rules anew."""
 
-import getpass
-import time
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated
 
-from rich import box
+import typer
 from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
+from rich.table import Table
 
-from reputation.assemble import open_engine
-from reputation.config import Settings
-from reputation.entries import Ban, parse_target
-from reputation.opinions import PolicyFunction
-from reputation.releases import released
-from reputation.rules import Rule
-from reputation.tallies import RuleTally, Tally
+from reputation.cli import completing
+from reputation.cli.answering import answer
+from reputation.cli.desks import Where
+from reputation.cli.moments import ago, stamp
+from reputation.cli.options import JsonOption, ReasonOption, WatchOption, asking
+from reputation.cli.printing import (
+    BESIDE,
+    TITLE,
+    WELL,
+    WOULD,
+    add_row,
+    line,
+    named,
+    number,
+    of_action,
+    show_table,
+    styled,
+    table,
+    title,
+    word,
+)
+from reputation.cli.verdicts import show_recent
+from reputation.desk.documents import Reloaded, RuleRow, Rules, WouldDo
 
-Row = tuple[Rule | PolicyFunction, RuleTally]
-
-UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
-
-
-async def rules(settings: Settings) -> list[Row]:
-    """Each rule in force, and what the fleet has counted of it. Raises `StoreError` when there is no answer."""
-    async with open_engine(settings, serving=False) as engine:
-        policy, tallies = engine.policy, await engine.tallies()
-        return list(zip((*policy.rules, *policy.functions), tallies, strict=True))
-
-
-def as_dict(row: Row) -> dict[str, Any]:
-    """A row as plain values."""
-    each, tally = row
-    shown: dict[str, Any] = {"rule": each.name, "stage": each.stage, "mode": each.mode}
-    if isinstance(each, Rule):
-        shown |= {
-            "action": each.action,
-            "when": each.when,
-            "key": list(each.key),
-            "count": each.count,
-            "limits": [str(limit) for limit in each.limits],
-        }
-    return shown | {"hits": _tally(tally.hits), "would_hit": _tally(tally.would)}
+SHADOW = "shadow"
+RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help="The rule's name.", autocompletion=completing.rules)]
 
 
-def _tally(tally: Tally) -> dict[str, Any]:
-    return {**dict(zip(("5m", "1h", "1d"), tally.counts, strict=True)), "last": tally.last}
+@asking
+def rules(where: Where, *, as_json: JsonOption = False, watch: WatchOption = None) -> None:
+    """Show the rules in force, and how often they act.
+
+    On the whole fleet; of those in shadow mode, how often they would have.
+    """
+    answer(where, lambda desk: desk.rules(), show, as_json=as_json, watch=watch)
 
 
-def show(console: Console, rows: list[Row], now: float) -> None:
+@asking
+def would_do(where: Where, rule: RuleArgument, *, as_json: JsonOption = False) -> None:
+    """Show what enforcing a rule would change.
+
+    Whom a rule in shadow mode would have hit, by the verdicts that the live stream remembers.
+    """
+    answer(where, lambda desk: desk.would_do(rule), show_would_do, as_json=as_json)
+
+
+@asking
+def reload(where: Where, *, reason: ReasonOption = "reloaded by hand", as_json: JsonOption = False) -> None:
+    """Have all processes read their rules anew.
+
+    If they can be read here.
+    """
+    answer(where, lambda desk: desk.reload(reason=reason), show_reloaded, as_json=as_json)
+
+
+def show(console: Console, found: Rules, now: float) -> None:
     """Print for a person; `now` in seconds since the epoch."""
-    if not rows:
-        console.print('There are no rules. Write some, or include those that come with reputon: include = ["default"]')
+    if not found.rules:
+        line(console, 'There are no rules. Write some, or include those that come with reputon: include = ["default"]')
         return
-    headings = ("rule", "stage", "action", "mode", "1 h", "1 d", "last ago")
-    columns = [Column(heading, overflow="fold", no_wrap=heading in {"rule", "action"}) for heading in headings]
-    table = Table(*columns, title="Rules in force", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for each, tally in rows:
-        shadow = each.mode == "shadow"
-        counted = tally.would if shadow else tally.hits
-        action = each.action if isinstance(each, Rule) else "(Python)"
-        cells = (each.name, each.stage, action, each.mode, *map(str, counted.counts[1:]), _ago(counted.last, now))
-        table.add_row(*map(Text, cells), style="dim" if shadow else "")
-    console.print(table)
-    console.print("Of rules in shadow mode: how often they would have acted.")
+    line(console, "Rules in force", TITLE)
+    show_table(console, rules_table(found.rules, now))
+    if any(row.mode == SHADOW for row in found.rules):
+        line(console, "Of rules in shadow mode: how often they would have acted.", BESIDE)
 
 
-def _ago(at: float | None, now: float) -> str:
-    """How long ago something was.
-
-    >>> _ago(None, 0.0), _ago(95.0, 100.0), _ago(0.0, 7_300.0)
-    ('never', '5 s', '2 h')
-    """
-    if at is None:
-        return "never"
-    seconds = max(0.0, now - at)
-    for size, unit in UNITS:
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-async def release(settings: Settings, text: str, *, reason: str) -> list[Ban]:
-    """Let go of exactly what `text` names; the bans that were lifted.
-
-    Raises `EntityError` for text that names nothing, `ConfigError` where nothing bans it, `StoreError` when there is no
-    answer.
-    """
-    target = parse_target(text, settings.spelling())
-    async with open_engine(settings, serving=False) as engine:
-        now = engine.registrar.time_at(time.monotonic())
-        return await released(engine, target, author=_who(), reason=reason, now=now)
+def rules_table(rows: Iterable[RuleRow], now: float) -> Table:
+    """Rules, and how often they acted: those in shadow mode, would have."""
+    headings = (number("5 min"), number("1 h"), number("1 d"), number("last ago"))
+    shown = table(word("rule"), word("stage"), word("action"), word("mode"), *headings)
+    for row in rows:
+        is_shadow = row.mode == SHADOW
+        counted = row.would_hit if is_shadow else row.hits
+        action = of_action(row.action) if row.action else "(Python)"
+        mode = styled(row.mode, WOULD if is_shadow else "")
+        counts = (counted.last_5m, counted.last_1h, counted.last_1d, ago(counted.last_at, now))
+        add_row(shown, row.rule, row.stage, action, mode, *counts, style="" if counted.last_1d else BESIDE)
+    return shown
 
 
-def _who() -> str:
-    """Who does it, for the audit."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user here
-        return "unknown"
+def show_would_do(console: Console, found: WouldDo, now: float) -> None:
+    """Print for a person."""
+    line(console, found.rule, TITLE)
+    if found.since is None or not found.verdicts:
+        since = f"since {stamp(found.since)} UTC" if found.since is not None else "and there are no verdicts yet"
+        line(console, f"It would have hit nobody, {since}.", WELL)
+        return
+    line(
+        console,
+        f"Since {stamp(found.since)} UTC it would have hit {found.verdicts:,} times; {found.changed:,} of these passed,"
+        " which enforcing it would change.",
+        WOULD if found.changed else WELL,
+    )
+    title(console, "Whom")
+    rows = table(named("who"), number("would be hit"), number("of these passed"))
+    for row in found.rows:
+        add_row(rows, row.entity, row.verdicts, row.accepted)
+    show_table(console, rows)
+    title(console, "Latest")
+    show_recent(console, found.recent, now)
+
+
+def show_reloaded(console: Console, told: Reloaded, _now: float) -> None:
+    """Print for a person."""
+    line(console, f"all processes read {told.rules:,} rules anew, within a second or two", WELL)

@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from reputation.assemble import policy_of
+from reputation.certificates import Certificates
 from reputation.config import Settings
 from reputation.contracts import Store
 from reputation.engine import Engine
@@ -30,7 +31,6 @@ from reputation.keys import Metric, parse_entity
 from reputation.store.memory import MemoryStore
 from reputation.verdict import Verdict
 from smtp_frontend.auth.contract import Verifier
-from smtp_frontend.certificates import Certificates
 from smtp_frontend.listeners import Kind, Listener
 from smtp_frontend.next_hop import open_next_hop
 from smtp_frontend.next_hop.contract import NextHop

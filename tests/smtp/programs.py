@@ -43,6 +43,9 @@ listen = ["{listen}"]
 hostname = "mx.example.net"
 next_hop = "maildir:mail"
 drain_seconds = 5.0
+
+[api]
+listen = []
 """ + SENDER_RATE.format(limit=limit, on_store_failure=on_store_failure)
 
 

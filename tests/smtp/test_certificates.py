@@ -15,10 +15,10 @@ from typing import Literal
 
 import pytest
 
+from reputation.certificates import MAX_NAMES, Certificates, Loaded
 from reputation.clock import ManualClock
 from reputation.errors import ConfigError
 from reputation.front_end_settings import TlsSettings
-from smtp_frontend.certificates import MAX_NAMES, Certificates, Loaded
 from smtp_frontend.rehearsal.expectations import PATIENCE_SECONDS, until
 from tests.certificates_for_tests import DAY_SECONDS, EC, RSA, WEAK, make_certificate
 from tests.servers import require_binary
@@ -382,7 +382,7 @@ def test_a_directory_has_a_bound(default: Path, tmp_path: Path) -> None:
 
 
 def test_what_ends_soon_is_warned_of_once_a_day(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "reputon.smtp")
+    caplog.set_level(logging.INFO, "reputon.tls")
     path = make_certificate(tmp_path / "mx.example.net.pem", ends_at=NOW + 10 * DAY_SECONDS)
     clock = ManualClock(NOW)
     certificates = Certificates(settings(path), clock)
@@ -400,7 +400,7 @@ def test_what_ends_soon_is_warned_of_once_a_day(tmp_path: Path, caplog: pytest.L
 
 
 def test_a_renewal_ends_the_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "reputon.smtp")
+    caplog.set_level(logging.INFO, "reputon.tls")
     path = make_certificate(tmp_path / "mx.example.net.pem", ends_at=NOW + 2 * DAY_SECONDS)
     certificates = Certificates(settings(path), ManualClock(NOW))
     make_certificate(path, begins_at=NOW, ends_at=NOW + 90 * DAY_SECONDS)

@@ -265,6 +265,7 @@ if (here.searchParams.has("said")) {
   history.replaceState(null, "", here);
 }
 
+one(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 tellTimes();
 setInterval(() => { if (!document.hidden) tellTimes(); }, 5000);
 if (fresh && one("#live")) keepLooking();

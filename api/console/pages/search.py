@@ -14,7 +14,7 @@ from api.console.wording import place
 from reputation.desk.contract import Desk
 from reputation.desk.documents import Explained
 from reputation.errors import ConfigError
-from reputation.keys import Dimension
+from reputation.keys import Dimension, Metric
 from reputation.spelling import organisational_domain
 
 MAX_SEARCH = 4_096
@@ -44,8 +44,8 @@ class Choice:
 
     @property
     def count(self) -> int:
-        """How much is counted of it."""
-        return max((count.count for count in self.told.counts), default=0)
+        """How many events are counted of it."""
+        return max((row.count for row in self.told.counts if row.metric != Metric.BYTES), default=0)
 
     @property
     def is_known(self) -> bool:

@@ -18,6 +18,9 @@ and nobody is told of a bad file before a client comes. Now a handshake does no 
 How they get into force: `context` holds no certificate. It has each handshake choose a context by name, so whoever has
 `context` never needs another one, and a new key may be of another kind than the old one.
 
+Where clients need a certificate of an authority of ours (`client_ca`), a handshake without one fails. The authority's
+file is read at the start only.
+
 An expired certificate is an error in the log, not at start: most MTAs take it, and mail that flows is worth more.
 
 Bugs: whether a certificate is for the name that its file says is not looked at. A client whose SNI is not ASCII gets no
@@ -33,11 +36,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from reputation.certificate_dates import Dates, dates_of
 from reputation.clock import Clock, SystemClock
 from reputation.errors import ConfigError
 from reputation.front_end_settings import TlsSettings
 from reputation.list_files import MISSING, Fingerprint
-from smtp_frontend.certificate_dates import Dates, dates_of
 
 CHECK_SECONDS = 30.0
 WARNED_DAYS = 7
@@ -53,7 +56,7 @@ _ANY = "_."
 _DEFAULT = ""
 """The name under which the default certificate is kept."""
 
-log = logging.getLogger("reputon.smtp")
+log = logging.getLogger("reputon.tls")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +82,17 @@ class Loaded:
 
 
 class Certificates:
-    """All certificates of one process. Raises `ConfigError` when one of them cannot be used."""
+    """All certificates of one process. Raises `ConfigError` when one of them cannot be used.
 
-    def __init__(self, settings: TlsSettings, clock: Clock | None = None) -> None:
+    `table` is what the settings are called in messages; `client_ca` a PEM file with the authority of clients.
+    """
+
+    def __init__(
+        self, settings: TlsSettings, clock: Clock | None = None, *, table: str = "[smtp.tls]", client_ca: str = ""
+    ) -> None:
         self._settings = settings
+        self._table = table
+        self._client_ca = _octets(f"{table} client_ca", Path(client_ca)) if client_ca else b""
         self.clock = clock or SystemClock()
         self._loaded: dict[str, Loaded] = {}
         self._tried: dict[str, tuple[Fingerprint, Fingerprint]] = {}
@@ -91,9 +101,19 @@ class Certificates:
         mistakes = [*self._read_changed()]
         if mistakes:
             raise ConfigError("\n".join(mistakes))
-        self.context = _context(settings.minimum_version)
+        self.context = self._with_clients(_context(settings.minimum_version))
         self.context.sni_callback = self._choose
         self._tell_ends()
+
+    def _with_clients(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        """The context, which takes no client without a certificate where there is an authority of theirs."""
+        if self._client_ca:
+            try:
+                context.load_verify_locations(cadata=self._client_ca.decode("ascii"))
+            except (ssl.SSLError, ValueError):
+                raise ConfigError(f"{self._table} client_ca: no certificates in it, in PEM") from None
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
     async def keep_fresh(self, every_seconds: float = CHECK_SECONDS) -> None:
         """Read again what has changed, until cancelled."""
@@ -150,6 +170,7 @@ class Certificates:
             )
         now, old = self.clock.now(), self._loaded.get(name)
         new = load(files, self._settings.minimum_version)
+        self._with_clients(new.context)  # a handshake is verified by the context that it ends with
         if old is not None:
             if new.dates.ends_at < now < old.dates.ends_at:
                 raise ConfigError(f"{files.setting}: {files.certificate} has expired, and the one in force has not")
@@ -166,7 +187,8 @@ class Certificates:
 
     def _default_files(self) -> Files:
         tls = self._settings
-        return Files(setting="[smtp.tls] certificate, key", certificate=Path(tls.certificate), key=Path(tls.key))
+        setting = f"{self._table} certificate, key"
+        return Files(setting=setting, certificate=Path(tls.certificate), key=Path(tls.key))
 
     def _files_of_directory(self) -> dict[str, Files]:
         """Those in the directory, by name. Raises `ConfigError`."""
@@ -176,11 +198,11 @@ class Certificates:
         try:
             paths = [path for path in directory.iterdir() if path.suffix in (".pem", ".key") and path.name[0] != "."]
         except OSError as error:
-            raise ConfigError(f"[smtp.tls] directory: {directory} cannot be read: {error.strerror}") from None
+            raise ConfigError(f"{self._table} directory: {directory} cannot be read: {error.strerror}") from None
         names = sorted({path.name[: -len(path.suffix)] for path in paths})
         if len(names) > MAX_NAMES:
-            raise ConfigError(f"[smtp.tls] directory: more than {MAX_NAMES} certificates in {directory}")
-        setting = "[smtp.tls] directory"
+            raise ConfigError(f"{self._table} directory: more than {MAX_NAMES} certificates in {directory}")
+        setting = f"{self._table} directory"
         return {
             name: Files(setting=setting, certificate=directory / f"{name}.pem", key=directory / f"{name}.key")
             for name in names

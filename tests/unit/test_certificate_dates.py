@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_frontend.certificate_dates import Dates, dates_of
+from reputation.certificate_dates import Dates, dates_of
 
 SEQUENCE, INTEGER, UTC_TIME, GENERALIZED_TIME, VERSION = 0x30, 0x02, 0x17, 0x18, 0xA0
 
