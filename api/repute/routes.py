@@ -109,6 +109,8 @@ async def _answered(request: Request, application: str, subject: str, assertion:
         raise Problem(404, ProblemType.NOT_THERE, f"this service knows the application {APPLICATION} only")
     shared = surroundings_of(request)
     question = question_of(subject, assertion, identity, shared.engine.spelling)
+    if request.state.is_public and "@" in question.subject:  # RFC 7070 section 8: a person's is not for everybody
+        shared.gate.admitted(request, Scope.READ)
     statements = await statements_about(question, shared.engine)
     seconds = valid_seconds(each.rating for each in statements)
     generated = int(shared.engine.now)

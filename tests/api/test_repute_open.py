@@ -61,3 +61,11 @@ async def test_whoever_asks_too_much_is_told_to_wait_and_nobody_with_a_token_wit
     assert set(found[:-1]) == {200}
     async with own_api.client(await own_api.token("read")) as reader:
         assert await statuses(reader, 150) == [200] * 150
+
+
+async def test_what_is_thought_of_a_person_takes_a_token(api: Api) -> None:
+    path = "/repute/email-id/alice@example.com/spam"
+    async with api.client() as stranger, stranger.get(path) as answer:
+        assert answer.status == 401
+    async with api.client(await api.token("read")) as reader, reader.get(path) as answer:
+        assert answer.status == 200
