@@ -4,7 +4,8 @@
 
 * Without a token nothing is served but what `OPEN` names; a route asks the gate for the scope besides (`api.gate`). The
   token is looked at before a body is read.
-* A body is no longer than the settings say: told by Content-Length, or counted as it comes.
+* A body is no longer than the settings say, and of what is no check or outcome than `SMALL_OCTETS`: told by
+  Content-Length, or counted as it comes. So a stranger's forms hold little memory, and nobody's mistakes take long.
 * No answer may be kept, or shown in a frame, unless it says otherwise itself. (That its type is not to be guessed
   stands in every one, those of the server itself as well: `api.server`.)
 * What nobody has expected is a 500 without detail, and one traceback in the log, with the request's number.
@@ -20,6 +21,7 @@ import itertools
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from fastapi.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -33,6 +35,12 @@ from reputation.metrics import Metrics
 OPEN = ("/healthz", "/readyz", "/console/", "/.well-known/", "/repute/")
 """What begins like this looks after itself."""
 OPEN_EXACTLY = frozenset({"/", "/console", "/repute"})
+LARGE = ("/v1/check", "/v1/outcomes")
+"""Where bodies may be as long as the settings say: events and reports, many at once, with whole messages in them."""
+SMALL_OCTETS = 100_000
+"""The longest body of anything else: forms, entries, tokens."""
+GONE_SECONDS = 1.0
+"""How long it may take until the server says of a connection that it knows to be closed that its client has gone."""
 NOT_ROUTED = "none"
 """The route of a request that came to none."""
 CLIENT_IS_GONE = 499
@@ -43,11 +51,15 @@ Header = tuple[bytes, bytes]
 UNLESS_SAID: Mapping[bytes, bytes] = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
 }
 
 _ENDING = Problem(
     503, ProblemType.ENDING, "this process ends: ask again", headers={"retry-after": "1", "connection": "close"}
 )
+
+_CLOSED = "the handler is closed"
+"""What uvloop says of a connection that a client has broken off."""
 
 log = logging.getLogger("reputon.api")
 
@@ -68,7 +80,8 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send, self._max_body_bytes, self._stopping)
+        longest = self._max_body_bytes if scope["path"].startswith(LARGE) else min(SMALL_OCTETS, self._max_body_bytes)
+        exchange = Exchange(scope, receive, send, longest, self._stopping)
         number = next(self._numbers)
         try:
             await self._answered(scope, exchange)
@@ -175,7 +188,20 @@ class Exchange:
             message = {**message, "headers": headers}
         elif not message.get("more_body", False):
             self.is_open = False
-        await self._send(message)
+        try:
+            await self._send(message)
+        except RuntimeError as error:
+            if _CLOSED not in str(error):
+                raise
+            await self._gone()
+
+    async def _gone(self) -> None:
+        """Wait until the server knows what its transport has known already; nobody is to be told anything more."""
+        self.is_open = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GONE_SECONDS):
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass
 
     def count(self, metrics: Metrics) -> None:
         """Count the request: its route, how it ended, and how long it took until the answer began."""

@@ -94,7 +94,7 @@ class Gate:
         return Caller(token.name, token)
 
     def identified(self, request: RequestScope) -> Token:
-        """The token of a request that is not charged for yet; raises `Problem` 401 or 429."""
+        """The token of a request that is not charged for yet; raises `Problem` 400, 401 or 429."""
         found: Token | None = request.get(TOKEN_OF_REQUEST)
         if found is None:
             text = _bearer(request)
@@ -146,7 +146,7 @@ class Gate:
     def _failed(self, why: str, client: str) -> None:
         """Note that somebody has come without a good token; raises `Problem` 429 when that was too often."""
         rate = MAX_FAILURES / FAILURES_SECONDS
-        wait = self._failures.wait_seconds(_network(client), self._monotonic(), per_second=rate, burst=MAX_FAILURES)
+        wait = self._failures.wait_seconds(network_of(client), self._monotonic(), per_second=rate, burst=MAX_FAILURES)
         if wait:
             raise self._refused("too-many-failures", _too_many("too many bad tokens", wait, MAX_FAILURES))
         self._count(why)
@@ -160,12 +160,17 @@ class Gate:
 
 
 def _bearer(request: RequestScope) -> str | None:
-    """The token that a request came with; empty for credentials of another kind, None for no credentials."""
-    for name, value in request["headers"]:
-        if name == _AUTHORIZATION:
-            kind, _, text = value.decode("latin-1").partition(" ")
-            return str(text) if kind.lower() == "bearer" else ""
-    return None
+    """The token that a request came with; empty for credentials of another kind, None for no credentials.
+
+    Raises `Problem` 400 for several: whoever is on the way may have looked at another one. RFC 9110 section 5.3.
+    """
+    told = [value for name, value in request["headers"] if name == _AUTHORIZATION]
+    if len(told) > 1:
+        raise Problem(400, ProblemType.BAD_REQUEST, "there are several Authorization fields: send one")
+    if not told:
+        return None
+    kind, _, text = told[0].decode("latin-1").partition(" ")
+    return str(text) if kind.lower() == "bearer" else ""
 
 
 def _challenge(error: str = "", scope: str = "") -> dict[str, str]:
@@ -194,8 +199,8 @@ def _too_many(why: str, wait_seconds: float, burst: float) -> Problem:
     return Problem(429, ProblemType.TOO_MANY, f"{why}: try again in {seconds} s", headers=headers)
 
 
-def _network(client: str) -> str:
-    """Whom failures are counted against: an IPv4 address, or the network of an IPv6 address (/64)."""
+def network_of(client: str) -> str:
+    """Whom failures and connections are counted against: an IPv4 address, or the network of an IPv6 address (/64)."""
     try:
         address = ip_address(client)
     except ValueError:  # a unix-domain socket has none

@@ -20,7 +20,7 @@ from api.mistakes import problem_of
 from api.problems import Problem, ProblemType
 from api.surroundings import Surroundings, surroundings_of
 from reputation.access import Scope
-from reputation.errors import StoreError
+from reputation.errors import StoreError, StoreMisuse
 
 READY_SECONDS = 1.0
 FRESH_SECONDS = 0.25
@@ -58,16 +58,17 @@ class Readiness:
             async with asyncio.timeout(READY_SECONDS):
                 await self._engine.store.ping()
                 await self._engine.registrar.refresh()
+        except StoreMisuse:  # an operator's to mend: no balancer should send anybody here meanwhile
+            return _not_ready("the counter store refuses us: the log says why")
         except StoreError as error:
             return problem_of(error)
         except TimeoutError:
-            return Problem(
-                503,
-                ProblemType.STORE_AWAY,
-                f"the counter store does not answer within {READY_SECONDS:g} s",
-                headers={"retry-after": "1"},
-            )
+            return _not_ready(f"the counter store does not answer within {READY_SECONDS:g} s")
         return Health(status="ready")
+
+
+def _not_ready(detail: str) -> Problem:
+    return Problem(503, ProblemType.STORE_AWAY, detail, headers={"retry-after": "1"})
 
 
 router = APIRouter(tags=["health"])

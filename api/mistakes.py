@@ -4,12 +4,14 @@
 ConfigError, EntityError   400     with ``errors``: one entry a line, ``{"where": ..., "what": ...}``
 NothingThere               404
 validation (FastAPI's)     400     with ``errors``; not 422: a mistake is a mistake, whoever has found it
+StoreMisuse                507     the store refuses: a full register says so, of anything else the log has the rest
 StoreError                 503     with ``Retry-After``; the client is told no more, the log has the rest
 routing                    404, 405, with ``Allow``
 anything else              500     without detail; logged once, with its traceback (`api.door`)
 =========================  ======  ==========================================================================
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.problems import Problem, ProblemType
-from reputation.errors import ConfigError, NothingThere, StoreError
+from reputation.errors import ConfigError, NothingThere, StoreError, StoreMisuse
 
 STORE_RETRY_SECONDS = 2
 MAX_ERRORS = 100
@@ -35,8 +37,12 @@ _KINDS: Mapping[int, tuple[ProblemType, str]] = {
     413: (ProblemType.TOO_LARGE, "the body is too large"),
     415: (ProblemType.WRONG_MEDIA_TYPE, "a body of this media type is not understood"),
 }
+_FULL = "the register has "
+"""How the store's words begin that are for whoever asks; others have addresses and names of keys in them."""
 _SAYS_NOTHING = frozenset({"Not Found", "Method Not Allowed", "Not Acceptable", "Unsupported Media Type"})
 """What Starlette says where nobody has said more."""
+
+log = logging.getLogger("reputon.api")
 
 
 def install(app: FastAPI) -> None:
@@ -45,7 +51,9 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _answer)
 
 
-async def _answer(_: Request, error: Exception) -> Response:
+async def _answer(request: Request, error: Exception) -> Response:
+    if isinstance(error, StoreMisuse):
+        log.warning("%s %s: the store refuses: %s", request.method, request.url.path, error)
     return problem_of(error).response()
 
 
@@ -58,6 +66,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(404, ProblemType.NOT_THERE, str(error))
         case ConfigError():
             return bad_request(*(_split(line) for line in str(error).splitlines()))
+        case StoreMisuse():
+            return Problem(507, ProblemType.STORE_REFUSES, refusal_of(error))
         case StoreError():
             detail = "the counter store does not answer: try again"
             headers = {"retry-after": str(STORE_RETRY_SECONDS)}
@@ -71,6 +81,11 @@ def problem_of(error: Exception) -> Problem:
             return Problem(error.status_code, kind, told, headers=error.headers)
         case _:
             return Problem(500, ProblemType.OUR_FAULT, "something went wrong here, and is in the log")
+
+
+def refusal_of(error: StoreMisuse) -> str:
+    """Why the store refuses, as far as it is for whoever asks."""
+    return str(error) if str(error).startswith(_FULL) else "the counter store refuses this: the log says why"
 
 
 def bad_request(*errors: tuple[str, str]) -> Problem:

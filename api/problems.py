@@ -27,6 +27,7 @@ class ProblemType(StrEnum):
     KEY_REUSED = "idempotency-key-reused"
     TOO_MANY = "too-many-requests"
     STORE_AWAY = "store-away"
+    STORE_REFUSES = "store-refuses"
     ENDING = "ending"
     OUR_FAULT = "our-fault"
 

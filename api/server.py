@@ -16,15 +16,17 @@ import resource
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from api.app import application
+from api.connections import MAX_OF_NETWORK, Listener, Places
 from api.files import certificates_of
 from api.gate import Gate
 from api.protocol import KEEP_ALIVE_SECONDS, BoundedProtocol, cut_off_late
@@ -36,7 +38,7 @@ from reputation.desk.contract import Desk
 from reputation.desk.local import EngineDesk, watching
 from reputation.engine import Engine
 from reputation.errors import ConfigError
-from reputation.listening import BACKLOG, host_port, name_of, reason_of, sockets_at
+from reputation.listening import host_port, name_of, reason_of, sockets_at
 from reputation.notify import Notifier
 from reputation.reloading import reloading
 
@@ -46,7 +48,7 @@ UNREAD = ("api",)
 MAX_CONNECTIONS = 10_000
 OTHER_DESCRIPTORS = 150
 THREADS = 20
-HEADERS = [("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")]
+HEADERS = [("x-content-type-options", "nosniff")]
 """Of every answer, those of the server itself as well."""
 
 log = logging.getLogger("reputon.api")
@@ -95,7 +97,10 @@ async def _served(
 ) -> None:
     """Serve on the sockets until `stop`, and drain."""
     names = [name_of(each) for each in sockets]
-    server = Server(config_of(application(surroundings), tls))
+    settings = surroundings.settings.api
+    # behind a proxy of ours all clients have its address
+    places = Places(connections_allowed(), None if settings.plain_from_anywhere else MAX_OF_NETWORK)
+    server = Server(config_of(application(surroundings), tls), places)
     serving = asyncio.create_task(server.serve(list(sockets)), name="server")
     late = asyncio.create_task(cut_off_late(server.server_state.connections), name="late")
     await _either(server.has_started, serving)
@@ -120,14 +125,23 @@ async def _either(event: asyncio.Event, serving: "asyncio.Task[None]") -> None:
 class Server(uvicorn.Server):
     """uvicorn, but for its signals and its start, which are ours."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, places: Places) -> None:
         super().__init__(config)
         self.has_started = asyncio.Event()
+        self.places = places
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
-        await super().startup(sockets)
+        await self.lifespan.startup()
+        listeners: list[Any] = [
+            Listener(each.dup(), self.places, self._protocol, self.config.ssl) for each in sockets or ()
+        ]
+        self.servers = listeners  # of which uvicorn wants no more than that they can be closed
+        self.started = True
         self.has_started.set()
+
+    def _protocol(self, over: Callable[[], None]) -> BoundedProtocol:
+        return BoundedProtocol(self.config, self.server_state, self.lifespan.state, on_over=over)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -149,8 +163,6 @@ def config_of(app: FastAPI, tls: ssl.SSLContext | None) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         headers=HEADERS,
-        limit_concurrency=connections_allowed(),
-        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )

@@ -159,10 +159,11 @@ async def pages(report: Report) -> None:
             report.add("filled_seconds", time.perf_counter() - begun, f"s for {entities} entities")
             connections = await api.connected(ASKING)
             chance = Random(7)
-            ranked = json.loads(await connections[0].ask(api.get("/v1/top?dimension=sender&metric=messages&window=1h&n=20")))
+            ranking = api.get("/v1/top?dimension=sender&metric=messages&window=1h&n=20")
+            ranked = json.loads(await connections[0].ask(ranking))
             if len(ranked["rows"]) != 20 or ranked["rows"][0]["count"] < ranked["rows"][-1]["count"]:
                 raise RuntimeError("the leaderboard is not full, so nothing was measured")
-            top = [iter([api.get("/v1/top?dimension=sender&metric=messages&window=1h&n=20")] * each)] * ASKING
+            top = [iter([ranking] * each)] * ASKING
             names = (f"/v1/entities/sender/{sender(chance.randrange(entities)).id}" for _ in iter(int, 1))
             page = [map(api.get, names)] * ASKING
             for name, asked, most in (("top20", top, 50), ("entity", page, 20)):

@@ -91,8 +91,8 @@ class Token:
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.token_id) or not _DIGEST.fullmatch(self.digest):
             raise ConfigError("token: no token")
-        if not _NAME.fullmatch(self.name):
-            raise ConfigError("name: write 1 to 64 letters, digits, and . _ @ - between them")
+        if not _NAME.fullmatch(self.name) or _ID.fullmatch(self.name):
+            raise ConfigError("name: write 1 to 64 letters, digits, and . _ @ - between them, and no id of a token")
         scopes_of(self.scopes)
         if not 0 <= self.requests_per_second <= 1e6:
             raise ConfigError("requests_per_second: from 0 to a million")

@@ -83,7 +83,7 @@ class Engine:
         self.spelling = spelling or Spelling()
         self.metrics = metrics or Metrics()
         self.upkeep = Upkeep(store, self.metrics, fallback)
-        self._store, self._fallback = store, fallback
+        self.store, self._fallback = store, fallback  # the shared counters, and those of this process alone
         self._clock = clock or SystemClock()
         self._briefing = Briefing(lookups or NoLookups(), self._read, self.spelling, self.metrics, self._clock)
         self._denials = Denials()
@@ -92,11 +92,6 @@ class Engine:
         )
         self.registrar.listeners.add(FORGET, self.upkeep.forget)
         self._holds, self._watch = Holds(self.registrar, self.metrics), StoreWatch(self.metrics, self._clock)
-
-    @property
-    def store(self) -> Store:
-        """The shared counters, for whoever asks about them."""
-        return self._store
 
     @property
     def now(self) -> float:
@@ -207,7 +202,7 @@ class Engine:
 
     async def _decided(self, policy: Policy, event: Event, charges: Sequence[Charge]) -> Verdict:
         """Ask the store, and remember what is worth it."""
-        answer = await self._asked("decide", self._store.decide(charges, token=_token(event))) if charges else Answer()
+        answer = await self._asked("decide", self.store.decide(charges, token=_token(event))) if charges else Answer()
         if answer is None:
             return await self._without(policy, event, charges)
         verdict = policy.decide(answer)
@@ -251,23 +246,25 @@ class Engine:
 
     async def _release(self, event: Disconnect) -> None:
         if leases := self.upkeep.leases.let_go(event.session.id):
-            await self._asked("release", self._store.refund(leases))
+            await self._asked("release", self.store.refund(leases))
         if self._fallback is not None and self.upkeep.local_leases is not None:
             await self._fallback.refund(self.upkeep.local_leases.let_go(event.session.id))
 
-    async def learn(self, outcome: Outcome) -> bool:
-        """Count feedback on an event against whoever sent it; whether the store took it. What it did not take is lost,
-        and counted as lost."""
+    async def learn(self, outcome: Outcome) -> Answer | None:
+        """Count feedback on an event against whoever sent it; what the store answered, None where it did not. Then it
+        is lost, and counted as lost; where some servers did not answer (`missing`), their part is."""
         self.metrics.outcomes.labels(outcome.kind).inc()
         entities = await blamed(outcome, self.spelling, self._briefing.network(outcome.event), self._read)
         charges = self._overridden(self.policy.charges_of_outcome(outcome.kind, entities), self._clock.monotonic())
-        answer = await self._asked("learn", self._store.decide(charges)) if charges else Answer()
+        if not charges:
+            return Answer()
+        answer = await self._asked("learn", self.store.decide(charges, token=outcome.token))
         if answer is not None:
             self.upkeep.note(answer)
-        return answer is not None
+        return answer
 
     async def _read(self, charges: Sequence[Charge]) -> Answer | None:
-        return await self._asked("read", self._store.decide(charges))
+        return await self._asked("read", self.store.decide(charges))
 
     async def refund(self, *verdicts: Verdict) -> None:
         """Give back what these verdicts charged. Where the store is away, the charge ages out with its window.
@@ -276,7 +273,7 @@ class Engine:
         """
         calls = []
         for verdict in verdicts:
-            store = self._fallback if verdict.local and self._fallback is not None else self._store
+            store = self._fallback if verdict.local and self._fallback is not None else self.store
             receipt = tuple(given for given in verdict.receipt if given.charge.plan.kind is not Kind.LEASES)
             if receipt:
                 calls.append(self._asked("refund", store.refund(receipt)))
@@ -289,14 +286,14 @@ class Engine:
         Raises `StoreError` when the store does not answer: an operator wants to know.
         """
         register, policy, now = self.registrar.register, self.policy, self._clock.monotonic()
-        reputation = await reputation_of(entity, self._store, self._briefing.lookups)
+        reputation = await reputation_of(entity, self.store, self._briefing.lookups)
         scores = {entity.dimension: score_of(entity.dimension, reputation)} if reputation is not None else {}
         charges = self._overridden(adapted(policy.charges_to_explain(entity), policy.adaptive, scores), now)
-        answer = await self._store.decide(charges) if charges else Answer()
+        answer = await self.store.decide(charges) if charges else Answer()
         return Explanation(
             entity=entity,
             verdict=register.standing_of(entity, self.registrar.time_at(now)).applied(policy.decide(answer)),
-            series=tuple(await self._store.series(entity)),
+            series=tuple(await self.store.series(entity)),
             reputation=reputation,
             entries=register.about(entity, self.registrar.time_at(now)),
             conditions={rule.name: rule.when for rule in policy.rules if rule.when},
@@ -318,10 +315,10 @@ class Engine:
         """
         board = Board(dimension, metric, window)
         if at is not None:
-            rows = await self._store.board(board, n, at_us=int(at * 1_000_000))
+            rows = await self.store.board(board, n, at_us=int(at * 1_000_000))
             return [(Entity(dimension, id), count) for id, count in rows]
-        candidates = [Entity(dimension, id) for id, _ in await self._store.board(board, TOP_CANDIDATES * n)]
-        counts = await self._store.counts([Key(entity, metric) for entity in candidates], window)
+        candidates = [Entity(dimension, id) for id, _ in await self.store.board(board, TOP_CANDIDATES * n)]
+        counts = await self.store.counts([Key(entity, metric) for entity in candidates], window)
         ranked = sorted(zip(candidates, counts, strict=True), key=lambda row: row[1], reverse=True)
         return [(entity, count) for entity, count in ranked[:n] if count]
 
@@ -332,7 +329,7 @@ class Engine:
         except StoreError as error:
             self._watch.failed(call, error)
             return None
-        if self._watch.down and self._store.whole:
+        if self._watch.down and self.store.whole:
             self._watch.answered()
         return result
 

@@ -23,7 +23,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from typing import TypedDict, TypeVar, cast
 
 from reputation.errors import ConfigError, EntityError
-from reputation.keys import Dimension, Entity, parse_entity
+from reputation.keys import Dimension, Entity, parse_entity, parts_of
 from reputation.spelling import MAX_ID_LENGTH, Spelling, organisational_domain
 from reputation.verdict import REFUSING, Action
 from reputation.windows import Limit
@@ -43,6 +43,15 @@ MAX_ENTRY_LENGTH = 8_192
 """Of an entry as JSON, with its id; a newer release may write keys that are not known here."""
 WIDEST_BAN = {4: 16, 6: 32}
 """IP version -> the shortest prefix that is banned without saying that it is meant: a slip once banned a whole /8."""
+WHOLE_CLASSES: Mapping[str, str] = {
+    Dimension.CLASS: "all mail of a kind",
+    Dimension.COUNTRY: "a whole country",
+    Dimension.ASN: "all networks of an operator",
+    Dimension.RECIPIENT_DOMAIN: "all mail to a domain",
+}
+"""Dimensions in which one target is very much; what it is."""
+HARMLESS_TO_ALLOW = frozenset({Dimension.RECIPIENT_DOMAIN})
+"""Who exempts all mail to a domain of his has no other way to say it, and the other domains stay guarded."""
 NARROWEST_COUNTED_V6 = 64
 """IPv6 clients are counted by this prefix length (`reputation.keys`)."""
 
@@ -346,23 +355,43 @@ def _action(word: str) -> Action:
 
 
 def check_ban(entry: Entry, never_ban: Sequence[Target], *, wide: bool = False) -> None:
-    """Raise `ConfigError` that says what to do when `entry` refuses what must not be, or more than a slip should.
+    """Raise `ConfigError` that says what to do when `entry` refuses what must not be, or does more than a slip should.
 
-    `wide` says that so large a network is meant. Entries that refuse nothing pass.
+    What is joined in a target counts as a target. `wide` says that so much is meant: a large network, or a whole class,
+    to be refused or exempted from all rules. Entries that do neither pass.
     """
-    if not refuses(entry):
+    if refuses(entry):
+        _check_protected(entry.target, never_ban)
+    elif not (isinstance(entry, Listing) and entry.list == ALLOW):
         return
-    target = entry.target
-    for protected in never_ban:
-        if _overlap(target, target_of(protected)):
+    if not wide:
+        _check_width(entry)
+
+
+def _check_protected(target: Target, never_ban: Sequence[Target]) -> None:
+    aims = [target, *map(target_of, parts_of(target))] if isinstance(target, Entity) else [target]
+    for protected in map(target_of, never_ban):
+        if any(_overlap(aim, protected) for aim in aims):
             raise ConfigError(
-                f'"{spelled(target)}" touches "{spelled(target_of(protected))}", which is never banned: '
+                f'"{spelled(target)}" touches "{spelled(protected)}", which is never banned: '
                 f"name a target beside it, or take it off the never-ban list first"
             )
-    if not isinstance(target, Entity) and target.prefixlen < WIDEST_BAN[target.version] and not wide:
+
+
+def _check_width(entry: Entry) -> None:
+    """Raise `ConfigError` for what is much at once."""
+    target, allows = entry.target, not refuses(entry)
+    meant = 'say that so much is meant: --wide on the command line, "wide": true to the API'
+    if isinstance(target, Entity):
+        names = set(target.dimension.split("+"))
+        narrow = names - WHOLE_CLASSES.keys() or (allows and names & HARMLESS_TO_ALLOW)
+        if not narrow:
+            what = ", ".join(WHOLE_CLASSES[name] for name in target.dimension.split("+"))
+            raise ConfigError(f'"{spelled(target)}" is {what}: name somebody in it, or {meant}')
+    elif target.prefixlen < WIDEST_BAN[target.version]:
         raise ConfigError(
             f'"{spelled(target)}" has {target.num_addresses} addresses: type a prefix of /{WIDEST_BAN[target.version]} '
-            f"or longer, or say that so wide a ban is meant"
+            f"or longer, or {meant}"
         )
 
 

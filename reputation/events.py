@@ -169,6 +169,8 @@ class Outcome:
     him."""
     is_author_proven: bool = True
     """The same for the address in the From field."""
+    token: str = ""
+    """Names what is counted, so that counts (not evidence) have it once; empty when nothing does."""
     is_client_known: bool = True
     """Whether the session's client is the one that it came from; if not, it is about no address."""
     returned: tuple[str, str] | None = None

@@ -62,7 +62,7 @@ class Holds:
     async def _hold(self, rule: Rule, finding: Finding, now: float) -> None:
         try:
             ban = held(rule, finding, now)
-            await self._registrar.put(ban)
+            await self._registrar.put(ban, wide=True)  # who wrote the rule has said whom it counts
         except ConfigError as error:
             self._metrics.holds.labels(rule.name, "refused").inc()
             log.debug("not held by %s: %s", rule.name, error)

@@ -9,8 +9,11 @@ Who wins
 
 * Across dimensions whatever refuses: a sender can be forged, so his good name lifts no ban of the client.
   Among several refusals the strictest action wins.
-* A never-ban target is refused by nothing of its dimension, even when the register holds such an entry;
-  an address and its domain are one dimension in this respect.
+* A never-ban target is refused by nothing of its dimension, alone or joined with others, even when the register holds
+  such an entry; an address and its domain are one dimension in this respect. Of a client whose address is never banned
+  all that says who the client is is one dimension: its networks, ASN, country, names, and what is joined with one of
+  these. What is said of a login, a sender, an author, a recipient or a message holds for it as well: who sends spam
+  through a relay of ours is refused there by his sender.
 * An entry that is over counts as absent, from ``expires_at`` on.
 * Lists of files, sets and the configuration (`reputation.lists`) lie underneath, and count as entries of their own.
   Where an operator has put down one with the same id, his is the one; when it is lifted or over, the list's is back.
@@ -23,7 +26,7 @@ puts other lists underneath, for nothing.
 Does not do: reading, spreading or purging entries (`reputation.registrar`), acting on them (the engine).
 
 Bugs: an IPv6 client changes its /128 at will; ban its /64. An override of several dimensions is found only with these
-in the rule's order. A never-ban target protects no combination that it is part of.
+in the rule's order.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,8 +53,9 @@ from reputation.entries import (
     refuses,
     target_of,
 )
+from reputation.entry_index import EntryIndex
 from reputation.events import ClientAddress, Stage
-from reputation.keys import Dimension, Entities, Entity, composite
+from reputation.keys import Dimension, Entities, Entity, composite, parts_of
 from reputation.lists import NO_LISTS, Lists
 from reputation.rules import DISCARDING
 from reputation.verdict import Action, Reason, Verdict
@@ -68,6 +72,8 @@ _KIN: Mapping[str, Dimension] = {
     Dimension.AUTHOR_DOMAIN: Dimension.AUTHOR,
 }
 """An address and its domain: what protects one from bans protects the other."""
+_OF_CLIENT = ADDRESSES | {Dimension.ASN, Dimension.COUNTRY, Dimension.RDNS_DOMAIN, Dimension.HELO}
+"""What says who the client is."""
 
 _CLIENT, _SENDER, _RECIPIENT = "Client host rejected: ", "Sender address rejected: ", "Recipient address rejected: "
 _WHO: Mapping[str, str] = {
@@ -221,6 +227,8 @@ class Register:
     """
 
     _by_id: Mapping[str, Entry]
+    _index: EntryIndex
+    """Of the same."""
     _judging: _Kept[Sequence[Judging]]
     _combinations: frozenset[str]
     """The combinations of dimensions that they have, or have had."""
@@ -234,6 +242,7 @@ class Register:
         """The register of these entries; of two with one id the later."""
         empty = cls(
             _by_id={},
+            _index=EntryIndex({}),
             _judging=_Kept.of({}),
             _combinations=frozenset(),
             _overrides={},
@@ -263,6 +272,7 @@ class Register:
         return replace(
             self,
             _by_id=by_id,
+            _index=self._index.of_next(by_id, changes.keys()),
             _judging=self._judging.changed(judging) if judging else self._judging,
             _combinations=self._combinations | {names for names in dimensions if "+" in names},
             _overrides=self._changed_overrides(overrides),
@@ -278,8 +288,13 @@ class Register:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """All entries of operators, in the order of their ids; sorted anew each time."""
-        return tuple(self._by_id[id] for id in sorted(self._by_id))
+        """All entries of operators, in the order of their ids."""
+        return self._index.rows.entries
+
+    @property
+    def index(self) -> EntryIndex:
+        """They in order, for whoever looks at many."""
+        return self._index
 
     def entry(self, id: str) -> Entry | None:
         """The operators' entry of that id, in force or not."""
@@ -310,11 +325,11 @@ class Register:
 
     def _found(self, entities: Entities, place: Place | None, now: float) -> list[list[Judging]]:
         """What is in force about the client's networks, and about each entity; in each, what wins comes first."""
-        found = []
+        found: list[tuple[Entity | None, list[Judging]]] = []
         if place is not None:
             networks = [entry for entries in self._judging.around(*place) for entry in entries]
             if entries := _merged(networks, self._lists.around(*place), now):
-                found.append(_unless_protected(entries, bool(self._never_ban.around(*place))))
+                found.append((None, entries))
         combinations = self._combinations | self._lists.combinations
         combined = [composite(entities, [Dimension(name) for name in names.split("+")]) for names in combinations]
         for entity in (*entities.values(), *combined):
@@ -322,12 +337,25 @@ class Register:
                 continue
             of_operators, listed = self._judging.entities.get(entity, ()), self._lists.about(entity)
             if (of_operators or listed) and (entries := _merged(of_operators, listed, now)):
-                found.append(_unless_protected(entries, self._is_protected(entity, entities)))
-        return found
+                found.append((entity, entries))
+        if not found:
+            return []
+        is_safe = place is not None and bool(self._never_ban.around(*place))
+        return [
+            _unless_protected(entries, is_safe if entity is None else self._is_protected(entity, entities, is_safe))
+            for entity, entries in found
+        ]
 
-    def _is_protected(self, entity: Entity, entities: Entities) -> bool:
-        kin = entities.get(_KIN[entity.dimension]) if entity.dimension in _KIN else None
-        return entity in self._never_ban.entities or kin in self._never_ban.entities
+    def _is_protected(self, entity: Entity, entities: Entities, is_safe: bool) -> bool:
+        """Whether an entity, or one that is joined in it, must not be refused; of a client that is safe or is not."""
+        never = self._never_ban.entities
+        return entity in never or any(
+            (is_safe and part.dimension in _OF_CLIENT)
+            or (part.dimension in ADDRESSES and bool(self._never_ban.around(*_place_of_counted(part.id))))
+            or part in never
+            or (part.dimension in _KIN and entities.get(_KIN[part.dimension], domain_of(part)) in never)
+            for part in _parts_in(entity, entities)
+        )
 
     def override_of(self, rule: str, entity: Entity, now: float) -> Override | None:
         """The override of a rule's limits for what the rule counts; of networks the one with the longest prefix."""
@@ -353,6 +381,12 @@ class Register:
         judging = [entry for entries in self._found(entities, place, now) for entry in entries]
         overrides = [self.override_of(rule, entity, now) for rule in sorted(self._overrides)]
         return (*judging, *(override for override in overrides if override is not None))
+
+
+def _parts_in(entity: Entity, entities: Entities) -> Sequence[Entity]:
+    """What an entity of an event was joined of, even where its id is only a hash of that."""
+    known = [entities[Dimension(name)] for name in entity.dimension.split("+") if name in entities]
+    return known if len(known) == entity.dimension.count("+") + 1 else parts_of(entity)
 
 
 def _alone(entity: Entity) -> tuple[Entities, Place | None]:

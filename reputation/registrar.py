@@ -49,7 +49,7 @@ from reputation.metrics import Metrics
 from reputation.overrides import check_override
 from reputation.policy import Policy
 from reputation.register import Register
-from reputation.remarks import Listeners
+from reputation.remarks import REMARKS, Listeners
 from reputation.windows import MICROSECONDS
 
 REREAD_SECONDS = 0.5
@@ -103,7 +103,7 @@ class Registrar:
         self._on_new_limits = on_new_limits
         self._texts: dict[str, str] = {}
         self._unreadable: frozenset[str] = frozenset()
-        self._version = 0
+        self._version, self._has_begun = 0, False
         self._offset = clock.now() - clock.monotonic()
         self._reading, self._news = asyncio.Lock(), asyncio.Event()
         self._failing = False
@@ -224,6 +224,7 @@ class Registrar:
             self._offset = texts.now_us / MICROSECONDS - (before + self._clock.monotonic()) / 2
             if texts.version != self._version:
                 await self._take(texts)
+            self._has_begun = True
 
     async def _take(self, texts: Texts) -> None:
         changed = _difference(self._texts, texts.texts) if texts.whole else texts.texts
@@ -247,7 +248,9 @@ class Registrar:
             log.error("an entry is passed over: %s", error)
         if any(id.startswith(OVERRIDE) for id in changed):
             self._on_new_limits()
-        if not texts.whole:  # who begins has nothing old
+        if self._has_begun and texts.whole:  # something may have been remarked that is not told any more
+            self.listeners.tell(REMARKS)
+        elif self._has_begun:
             self.listeners.tell(changed)
 
     def _take_tokens(self, texts: Mapping[str, str]) -> dict[str, ConfigError]:

@@ -40,6 +40,8 @@ async def released(engine: Engine, target: Target, *, author: str, reason: str, 
     for ban in bans:
         # The allowance first: a message between the two would be over the limit, and hold him again.
         for rule in engine.policy.rules:
+            if not rule.limited:  # it has none any more that somebody could be over
+                continue
             if ban.author == HELD_BY + rule.name and registrar.register.override_of(rule.name, entity, now) is None:
                 with suppress(ConfigError):  # the rule counts something else now, so there is no need for it
                     await registrar.put(await _allowance(engine, rule, target, author=author, reason=reason, now=now))

@@ -7,6 +7,8 @@ RELOAD = "reload"
 FORGET, FORGOTTEN = "forget", "forgotten"
 """Every process drops what it remembers of entities: one is to be erased, or was."""
 
+REMARKS = (RELOAD, FORGET, FORGOTTEN)
+
 
 class Listeners:
     """Who hears what."""

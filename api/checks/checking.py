@@ -12,7 +12,7 @@ for that case: our trouble is nobody's refusal.
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -28,8 +28,10 @@ from api.surroundings import Surroundings, surroundings_of
 from reputation.access import Scope, Token
 from reputation.errors import StoreError
 from reputation.events import Data, Event, Mail, Rcpt
+from reputation.verdict import Reason
 
-KEPT_SECONDS = 86_400.0
+KEPT_SECONDS = 600.0
+"""As long as a mail server may ask again after a time-out; what is kept is memory that counters could have."""
 AT_ONCE = 64
 """Events of a request that are judged at the same time."""
 JSON = "application/json"
@@ -82,6 +84,7 @@ class _Question:
 
     def __init__(self, surroundings: Surroundings, token: Token, key: str, told: CheckedEvent, event: Event) -> None:
         self._engine = surroundings.engine
+        self._deadline_seconds = surroundings.settings.store.deadline_seconds
         self._name = f"check:{token.token_id}:{key}" if key else ""
         self._told = told
         self._event = _with_token(event, self._name) if key else event
@@ -89,19 +92,23 @@ class _Question:
     async def answered(self) -> bytes:
         """The verdict as JSON; raises `Problem` 422 for a key that another event had."""
         if not self._name:
-            return await self._judged()
-        kept = None
-        with suppress(StoreError):  # then nothing is known of before
-            kept = await self._engine.store.kept(self._name)
-        if kept is not None:
+            return encoded(checked(await self._engine.judge(self._event)))
+        store = self._engine.store
+        if (kept := await self._in_time(store.kept(self._name))) is not None:
             return self._same(kept)
-        answer = await self._judged()
-        with suppress(StoreError):
-            kept = await self._engine.store.keep(self._name, self._text(answer), KEPT_SECONDS)
+        verdict = await self._engine.judge(self._event)
+        answer = encoded(checked(verdict))
+        if verdict.reason is Reason.STORE_UNAVAILABLE or verdict.local:
+            return answer  # our trouble passes, and must not be told again when it has
+        kept = await self._in_time(store.keep(self._name, self._text(answer), KEPT_SECONDS))
         return answer if kept is None else self._same(kept)
 
-    async def _judged(self) -> bytes:
-        return encoded(checked(await self._engine.judge(self._event)))
+    async def _in_time(self, asked: Awaitable[str | None]) -> str | None:
+        """What the store says, as fast as a decision must be; None where it says nothing."""
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(self._deadline_seconds):
+                return await asked
+        return None
 
     def _digest(self) -> str:
         told = self._told.model_dump_json(exclude={"key"})

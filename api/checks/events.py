@@ -11,11 +11,11 @@ import binascii
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from api.checks.bodies import Reader
 from api.problems import Problem, ProblemType
 from reputation.events import Auth, ClientAddress, Connect, Data, Event, Helo, Mail, Rcpt, Session, Stage
 
@@ -59,7 +59,7 @@ class CheckedEvent(BaseModel):
     """At stage mail: the SIZE parameter."""
     recipient: Text | None = None
     """At stage rcpt."""
-    recipients: Annotated[list[Text], Field(max_length=MAX_RECIPIENTS)] | None = None
+    recipients: Annotated[list[Text], Field(max_length=MAX_RECIPIENTS, fail_fast=True)] | None = None
     """At stage data: all that were accepted."""
     message_bytes: Octets | None = None
     """At stage data."""
@@ -168,25 +168,12 @@ def _mistake(where: str, what: str) -> Problem:
 
 # Bodies
 
-_ONE: TypeAdapter[CheckedEvent] = TypeAdapter(CheckedEvent)
-_SOME: TypeAdapter[list[CheckedEvent]] = TypeAdapter(list[CheckedEvent])
+_READER = Reader(CheckedEvent, "events")
 
 
 def told_in(body: bytes, most: int) -> tuple[Sequence[CheckedEvent], bool]:
     """The events in a body, and whether they are an array; raises `RequestValidationError`, `Problem`."""
-    is_array = body.lstrip()[:1] == b"["
-    try:
-        told: Sequence[CheckedEvent] = _SOME.validate_json(body) if is_array else (_ONE.validate_json(body),)
-    except ValidationError as error:
-        raise RequestValidationError(_errors(error)) from None
-    if len(told) > most:
-        raise Problem(413, ProblemType.TOO_LARGE, f"{len(told)} events: at most {most} in one request")
-    return told, is_array
-
-
-def _errors(error: ValidationError) -> list[Any]:
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return [{**each, "loc": ("body", *each["loc"])} for each in found]
+    return _READER.read(body, most)
 
 
 def events_of(told: Sequence[CheckedEvent], *, is_array: bool) -> list[Event]:

@@ -1,13 +1,14 @@
 """``POST /v1/outcomes``: what became of messages, from filters, users, bounce handlers and feedback loops."""
 
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import answered
+from api.checks.bodies import Reader
 from api.problems import Problem, ProblemType
 from api.surroundings import surroundings_of
 from reputation.access import Scope
@@ -48,8 +49,7 @@ class NewOutcome(BaseModel):
         return OutcomeReport(**self.model_dump())
 
 
-_ONE: TypeAdapter[NewOutcome] = TypeAdapter(NewOutcome)
-_SOME: TypeAdapter[list[NewOutcome]] = TypeAdapter(list[NewOutcome])
+_READER = Reader(NewOutcome, "reports")
 
 
 async def outcomes(request: Request) -> Response:
@@ -60,24 +60,22 @@ async def outcomes(request: Request) -> Response:
     """
     surroundings = surroundings_of(request)
     caller = surroundings.gate.either(request, *SCOPES)
-    reports = _reports(request, await request.body())
-    if len(reports) > surroundings.settings.api.max_batch:
-        detail = f"{len(reports)} reports: at most {surroundings.settings.api.max_batch} in one request"
-        raise Problem(413, ProblemType.TOO_LARGE, detail)
+    reports = _reports(request, await request.body(), surroundings.settings.api.max_batch)
     return answered(await surroundings.desk_of(caller.name).learn(reports))
 
 
-def _reports(request: Request, body: bytes) -> list[OutcomeReport]:
+def _reports(request: Request, body: bytes, most: int) -> list[OutcomeReport]:
     header = request.headers.get("content-type", "application/json")
     media_type = header.partition(";")[0].strip().lower()
     key = request.headers.get("idempotency-key", "")
     if media_type in MEDIA_TYPES:
         head = f"Content-Type: {header}\r\n\r\n".encode("latin-1", "replace")
-        return [report_in(head + body if media_type == MEDIA_TYPES[0] and not _has_header(body) else body)]
+        report = report_in(head + body if media_type == MEDIA_TYPES[0] and not _has_header(body) else body)
+        return [replace(report, key=key[:MAX_KEY]) if key else report]
     if media_type != "application/json":
         detail = f"send application/json, or a feedback report as {' or '.join(MEDIA_TYPES)}"
         raise Problem(415, ProblemType.WRONG_MEDIA_TYPE, detail)
-    found = _read(body)
+    found, _ = _READER.read(body, most)
     if key and (len(found) != 1 or found[0].key not in ("", key)):
         raise Problem(
             400, ProblemType.BAD_REQUEST, "Idempotency-Key names one report: give each of several its own key"
@@ -88,11 +86,3 @@ def _reports(request: Request, body: bytes) -> list[OutcomeReport]:
 def _has_header(body: bytes) -> bool:
     """Whether a multipart body is a whole message, with its own header."""
     return not body.lstrip().startswith(b"--")
-
-
-def _read(body: bytes) -> list[NewOutcome]:
-    try:
-        return _SOME.validate_json(body) if body.lstrip()[:1] == b"[" else [_ONE.validate_json(body)]
-    except ValidationError as error:
-        found: list[Any] = error.errors(include_url=False, include_input=False, include_context=False)
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None

@@ -4,22 +4,23 @@ Everything is placed in percent, so a chart is as wide as its place and its lett
 are classes of the style sheet. What is drawn is told as well: a sentence for those who do not see it, and a table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from markupsafe import Markup
 
-from api.console.wording import clock_time, number
+from api.console.wording import clock_time, number, octets
 from reputation.desk.documents import ActionCount, Bucket, SeriesRow
+from reputation.keys import Metric
 
 HEIGHT = 120
 GAP = 0.18
 """Of a bar's place that stays empty."""
 MOST_ABOVE = 2.5
 """How many times the highest bar a limit may be and is still drawn as a line."""
-BUCKETS_SECONDS = 300.0
-"""When there is only one bucket."""
+
+Written = Callable[[float], str]
+"""How a count is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +69,11 @@ def scale(highest: float) -> float:
     return next((unit * step for step in (1, 2, 4, 6, 8, 10) if unit * step >= max(highest, 4)), unit * 10)
 
 
-def bars(layers: Sequence[Layer], title: str, *, unit: str, limit: Limit | None = None) -> Chart | None:
+def bars(
+    layers: Sequence[Layer], title: str, *, unit: str, limit: Limit | None = None, written: Written = number
+) -> Chart | None:
     """A chart of bars over time; None where there is nothing to draw."""
-    starts = _starts(layers)
+    starts = tuple(sorted({bucket.start for layer in layers for bucket in layer.buckets}))
     if not starts:
         return None
     counts = [_counts(layer, starts) for layer in layers]
@@ -78,19 +81,20 @@ def bars(layers: Sequence[Layer], title: str, *, unit: str, limit: Limit | None 
     highest = max(sums)
     drawn = limit if limit is not None and limit.count <= max(highest, 1) * MOST_ABOVE else None
     top = scale(max(highest, drawn.count if drawn else 0))
+    lines = [_line("axis", top, 0), *([_line("limit", top, drawn.count)] if drawn else [])]
     return Chart(
-        svg=_svg(layers, starts, counts, top=top, title=title, unit=unit, limit=drawn),
-        top=number(top),
-        middle=number(top / 2),
+        svg=Markup('<svg class="plot" width="100%" height="{}" role="img" aria-label="{}">{}</svg>').format(
+            HEIGHT,
+            title,
+            Markup("").join([*_grid(top), *_stacks(layers, starts, counts, (top, unit, written)), *lines]),
+        ),
+        top=written(top),
+        middle=written(top / 2),
         times=tuple(clock_time(starts[at]) for at in sorted({0, len(starts) // 2, len(starts) - 1})),
-        summary=_summary(title, starts, sums, unit),
+        summary=_summary(title, starts, sums, (unit, written)),
         names=tuple(layer.name for layer in layers),
         rows=tuple(zip(starts, zip(*counts, strict=True), strict=True)),
     )
-
-
-def _starts(layers: Sequence[Layer]) -> tuple[float, ...]:
-    return tuple(sorted({bucket.start for layer in layers for bucket in layer.buckets}))
 
 
 def _counts(layer: Layer, starts: Sequence[float]) -> tuple[int, ...]:
@@ -98,40 +102,39 @@ def _counts(layer: Layer, starts: Sequence[float]) -> tuple[int, ...]:
     return tuple(of.get(start, 0) for start in starts)
 
 
-def _summary(title: str, starts: Sequence[float], sums: Sequence[int], unit: str) -> str:
-    total, highest = sum(sums), max(sums)
+def _summary(title: str, starts: Sequence[float], sums: Sequence[int], words: tuple[str, Written]) -> str:
+    unit, written = words
+    total, highest, since = sum(sums), max(sums), clock_time(starts[0])
     if not total:
-        return f"{title}: none since {clock_time(starts[0])} UTC."
+        return f"{title}: none since {since} UTC."
     when = clock_time(starts[list(sums).index(highest)])
-    return f"{title}: {number(total)} {unit} since {clock_time(starts[0])} UTC, the most, {number(highest)}, at {when}."
+    return f"{title}: {_told(total, unit, written)} since {since} UTC, the most, {written(highest)}, at {when}."
 
 
-def _svg(
+def _told(count: int, unit: str, written: Written) -> str:
+    return f"{written(count)} {unit}".rstrip()
+
+
+def _grid(top: float) -> list[Markup]:
+    return [_line("grid", top, height) for height in (top, top / 2)]
+
+
+def _stacks(
     layers: Sequence[Layer],
     starts: Sequence[float],
     counts: Sequence[Sequence[int]],
-    *,
-    top: float,
-    title: str,
-    unit: str,
-    limit: Limit | None,
-) -> Markup:
-    pieces = [_line("grid", top, height) for height in (top, top / 2)]
+    words: tuple[float, str, Written],
+) -> Iterator[Markup]:
+    top, unit, written = words
     place = 100 / len(starts)
     for column, start in enumerate(starts):
         beneath = 0.0
         for layer, row in zip(layers, counts, strict=True):
             if not row[column]:
                 continue
-            text = f"{clock_time(start)} UTC: {number(row[column])} {layer.name if len(layers) > 1 else unit}"
-            pieces.append(_bar(layer.style, place, column, (beneath / top, row[column] / top), text))
+            text = f"{clock_time(start)} UTC: {_told(row[column], layer.name if len(layers) > 1 else unit, written)}"
+            yield _bar(layer.style, place, column, (beneath / top, row[column] / top), text)
             beneath += row[column]
-    pieces.append(_line("axis", top, 0))
-    if limit is not None:
-        pieces.append(_line("limit", top, limit.count))
-    return Markup(
-        '<svg class="plot" width="100%" height="{}" role="img" aria-label="{}" preserveAspectRatio="none">{}</svg>'
-    ).format(HEIGHT, title, Markup("").join(pieces))
 
 
 def _bar(style: str, place: float, column: int, span: tuple[float, float], text: str) -> Markup:
@@ -173,16 +176,6 @@ def of_actions(actions: Sequence[ActionCount]) -> Chart | None:
 def of_series(row: SeriesRow, limit: Limit | None = None) -> Chart | None:
     """One counter over time."""
     layer = Layer(name=row.metric, style="is-count", buckets=row.buckets)
-    return bars([layer], f"{row.metric}, {row.window}", unit=row.metric, limit=limit)
-
-
-def bucket_seconds(buckets: Sequence[Bucket]) -> float:
-    """How long one lasts.
-
-    >>> bucket_seconds([Bucket(start=600, count=1), Bucket(start=900, count=0)])
-    300
-    """
-    for one, other in zip_longest(buckets, buckets[1:]):
-        if other is not None:
-            return other.start - one.start
-    return BUCKETS_SECONDS
+    is_octets = row.metric == Metric.BYTES
+    unit, written = ("", octets) if is_octets else (row.metric, number)
+    return bars([layer], f"{row.metric}, {row.window}", unit=unit, limit=limit, written=written)

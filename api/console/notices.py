@@ -24,7 +24,7 @@ NOTICES: Mapping[str, Notice] = {
     "overridden": Notice("The override is put down. In force on every process within a second."),
     "listed": Notice("Put on the list. In force on every process within a second."),
     "lifted": Notice("Lifted, on every process within a second."),
-    "released": Notice("Released, with a fresh allowance: {} bans lifted."),
+    "released": Notice("Released, with a fresh allowance. Bans lifted: {}."),
     "forgotten": Notice("Forgotten: {} counters and {} verdicts erased."),
     "reloading": Notice("Every process reads its rules anew: {} rules."),
     "out": Notice("You are logged out."),

@@ -5,6 +5,7 @@ template puts out as text goes through `plainly` first, in attributes as well; a
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from starlette.responses import Response
 from api.console import charts, notices, wording
 from api.console.assets import asset_place
 from api.console.visits import THEMES, theme_of, visit_of
-from reputation.verdict import DENYING
 
 TEMPLATES = Path(__file__).parent / "templates"
 HTML = "text/html; charset=utf-8"
@@ -46,6 +46,30 @@ def rendered(request: Request, template: str, **told: Any) -> bytes:
     return text.encode("utf-8", "replace")
 
 
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "visible": wording.visible,
+    "cut": wording.cut,
+    "number": wording.number,
+    "octets": wording.octets,
+    "lasting": wording.lasting,
+    "moment": wording.moment,
+    "clock": wording.clock_time,
+    "machine": wording.machine_time,
+    "dimension": wording.dimension_of,
+    "value": wording.value_of,
+}
+KNOWN: Mapping[str, Any] = {
+    "place": wording.place,
+    "relative": wording.relative,
+    "why": wording.why,
+    "becomes": wording.ACTIONS,
+    "asset": asset_place,
+    "meter": charts.meter,
+    "themes": THEMES,
+}
+"""What every template can name."""
+
+
 @lru_cache
 def environment() -> Environment:
     """The templates, with what they know."""
@@ -58,28 +82,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(
-        visible=wording.visible,
-        cut=wording.cut,
-        number=wording.number,
-        octets=wording.octets,
-        lasting=wording.lasting,
-        moment=wording.moment,
-        clock=wording.clock_time,
-        machine=wording.machine_time,
-        dimension=wording.dimension_of,
-        value=wording.value_of,
-    )
-    made.globals.update(
-        place=wording.place,
-        relative=wording.relative,
-        why=wording.why,
-        becomes=wording.ACTIONS,
-        asset=asset_place,
-        meter=charts.meter,
-        themes=THEMES,
-        denying=frozenset(map(str, DENYING)),
-    )
+    made.filters.update(FILTERS)
+    made.globals.update(KNOWN)
     return made
 
 

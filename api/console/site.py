@@ -19,12 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.console import assets
 from api.console.pages import acting, audit, entities, entrance, entries, live, overview, rules, search, suspects, top
 from api.console.showing import page
-from api.console.visits import Endpoint, NotLoggedIn, done, shown, visit_of
+from api.console.visits import Endpoint, NotLoggedIn, done, recognised, shown, visit_of
 from api.console.wording import place
+from api.mistakes import refusal_of
 from api.problems import Problem
 from api.surroundings import Surroundings
 from reputation.access import Scope as TokenScope
-from reputation.errors import ConfigError, NothingThere, StoreError
+from reputation.errors import ConfigError, NothingThere, StoreError, StoreMisuse
 
 PATH = "/console"
 LOOKS_AGAIN = "live"
@@ -150,8 +151,15 @@ async def _away(request: Request, error: Exception) -> Response:
     return answer
 
 
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StoreMisuse)
+    log.warning("%s: the store refuses: %s", request.url.path, error)
+    return await _told(request, 507, "The store refuses this", refusal_of(error))
+
+
 async def _no_page(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    recognised(request)
     if error.status_code == 404:
         return await _told(request, 404, "There is no such page", "Follow one of the links beside.")
     return await _told(request, error.status_code, "This does not work so", str(error.detail))
@@ -175,6 +183,7 @@ HANDLERS: Mapping[Any, Any] = {
     NotLoggedIn: _not_logged_in,
     Problem: _problem,
     ConfigError: _mistake,
+    StoreMisuse: _refused,
     StoreError: _away,
     HTTPException: _no_page,
     Exception: _our_fault,

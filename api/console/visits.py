@@ -104,6 +104,13 @@ def _visit(request: Request, session: Session, asked: Asked) -> Visit:
     return visit
 
 
+def recognised(request: Request) -> None:
+    """Make a visit of a request that came to no page, for the one that says so."""
+    session = logged_in(request)
+    if session is not None and visit_of(request) is None:
+        _visit(request, session, Asked(""))
+
+
 def visit_of(request: Request) -> Visit | None:
     """The visit of a request, as far as it has come."""
     found: Visit | None = getattr(request.state, "visit", None)
@@ -132,12 +139,13 @@ def logged_in(request: Request) -> Session | None:
 
 
 def is_secure(request: Request) -> bool:
-    """Whether the browser speaks TLS, to us or to a proxy in front of us.
+    """Whether the browser speaks TLS, to us or to a proxy in front of us: `plain_from_anywhere` says that there is one.
 
     Who sends the header himself gets a cookie that his browser does not send back in the open.
     """
     told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
-    return surroundings_of(request).settings.api.tls is not None or told == "https"
+    settings = surroundings_of(request).settings.api
+    return settings.tls is not None or settings.plain_from_anywhere or told == "https"
 
 
 def cookie_name(request: Request) -> str:

@@ -191,12 +191,12 @@ def _utc(at: float) -> datetime:
 def octets(count: float) -> str:
     """A size.
 
-    >>> octets(900), octets(2_500), octets(3_200_000)
-    ('900 B', '2.5 kB', '3.2 MB')
+    >>> octets(900), octets(2_500), octets(3_000_000)
+    ('900 B', '2.5 kB', '3 MB')
     """
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= unit:
-            return f"{count / unit:.1f} {name}"
+            return f"{count / unit:.1f}".removesuffix(".0") + f" {name}"
     return f"{count:,.0f} B"
 
 

@@ -62,9 +62,10 @@ _PROBLEMS: Mapping[int, tuple[str, ProblemType, str]] = {
         'the key "4rTqXz" was another event\'s: take one key for each event',
     ),
     429: ("Too many requests of this token, or too many live streams.", ProblemType.TOO_MANY, "ask again in a second"),
+    507: ("The store is full.", ProblemType.STORE_REFUSES, "the register has 100000 entries already: lift some"),
     503: ("The store does not answer.", ProblemType.STORE_AWAY, "the counter store does not answer: try again"),
 }
-ALWAYS = (400, 401, 403, 429, 503)
+ALWAYS = (400, 401, 403, 429, 503, 507)
 """What any resource may answer."""
 RETRYING = frozenset({429, 503})
 

@@ -15,11 +15,16 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from functools import lru_cache
 from typing import NamedTuple
 from weakref import WeakSet
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from api.problems import Problem, ProblemType
+from api.surroundings import surroundings_of
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
@@ -27,6 +32,11 @@ TICK_SECONDS = 1.0
 SEND_SECONDS = 30.0
 """How long a client may take nothing."""
 MAX_WAITING = 1_000
+MAX_OF_TOKEN = 10
+"""Streams of one token: nobody's scripts take the places of all."""
+MAX_REMEMBERED = 1_024
+"""Events as they are sent, for others who listen; some kB each."""
+COME_AGAIN_SECONDS = 10
 COMES_AGAIN_AFTER_MS = 2_000
 """What clients that come again by themselves are told to wait."""
 STILL_THERE = b": still there\n\n"
@@ -42,8 +52,14 @@ class Event(NamedTuple):
 
     def spelled(self) -> bytes:
         """As it is sent."""
-        place = b"id: %s\n" % self.id.encode() if self.id else b""
-        return b"%sevent: %s\ndata: %s\n\n" % (place, self.name.encode(), self.data)
+        return _spelled(self)
+
+
+@lru_cache(MAX_REMEMBERED)
+def _spelled(event: Event) -> bytes:
+    """Once for all who listen."""
+    place = b"id: %s\n" % event.id.encode() if event.id else b""
+    return b"%sevent: %s\ndata: %s\n\n" % (place, event.name.encode(), event.data)
 
 
 class EventStream(Response):
@@ -52,9 +68,14 @@ class EventStream(Response):
     media_type = MEDIA_TYPE
 
     def __init__(
-        self, events: AsyncGenerator[Event, None], goes_on: Callable[[], bool], among: "WeakSet[EventStream]"
+        self,
+        events: AsyncGenerator[Event, None],
+        goes_on: Callable[[], bool],
+        among: "WeakSet[EventStream]",
+        owner: str = "",
     ) -> None:
-        """`events` is closed with the stream, which is `among` others until it ends."""
+        """`events` is closed with the stream, which is `among` others until it ends. `owner`: the token's id."""
+        self.owner = owner
         self.status_code = 200
         self.background = None
         self._events = events
@@ -104,6 +125,24 @@ class EventStream(Response):
         while not self._waiting.empty():
             events.append(self._waiting.get_nowait())
         return b"".join(event.spelled() for event in events)
+
+
+def streams_with_room(request: Request, owner: str) -> "WeakSet[EventStream]":
+    """The streams that are open, REST's and the console's; raises `Problem` where there is no room for one more.
+
+    One that was never begun, because its client had gone, is dropped in time.
+    """
+    state = request.app.state
+    if not hasattr(state, "streams"):
+        state.streams = WeakSet()
+    streams: WeakSet[EventStream] = state.streams
+    again = {"retry-after": str(COME_AGAIN_SECONDS)}
+    if len(streams) >= surroundings_of(request).settings.api.max_streams:
+        raise Problem(503, ProblemType.TOO_MANY, "there are as many live streams as may be: come again", headers=again)
+    if sum(each.owner == owner for each in streams) >= MAX_OF_TOKEN:
+        detail = f"this token has {MAX_OF_TOKEN} live streams, and may have no more: end one"
+        raise Problem(429, ProblemType.TOO_MANY, detail, headers=again)
+    return streams
 
 
 def _part(octets: bytes) -> dict[str, object]:

@@ -195,7 +195,7 @@ OVERVIEW = documents.Overview(
 _SUSPECT = documents.Suspect(
     entity="user:alice", rule="stolen-account", since=NOON, until=NOON + 86_400, reason="stolen-account: 60 of 50/1h"
 )
-SUSPECTS = documents.Suspects(suspects=(_SUSPECT,))
+SUSPECTS = documents.Suspects(suspects=(_SUSPECT,), total=1)
 CASE_FILE = documents.CaseFile(
     suspect=_SUSPECT,
     page=PAGE,

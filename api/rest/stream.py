@@ -7,27 +7,26 @@ and goes on where it was. A token that is taken back or runs out ends its stream
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from weakref import WeakSet
+from functools import lru_cache
 
 from fastapi import Request, Response
 
 from api.answers import encoded
-from api.problems import Problem, ProblemType
 from api.rest import examples
-from api.rest.events import MEDIA_TYPE, Event, EventStream
+from api.rest.events import MAX_REMEMBERED, MEDIA_TYPE, Event, EventStream, streams_with_room
 from api.rest.parameters import Actions, OfEntity, OfRule, Stages
 from api.rest.resource import Resource
 from api.rest.routing import caller_of, desk_of
 from api.surroundings import surroundings_of
 from reputation.access import Scope
 from reputation.desk.contract import Desk, Wanted
+from reputation.desk.documents import VerdictLine
 from reputation.desk.watching import place_of
 from reputation.errors import StoreError
 from reputation.keys import parse_entity
 
 PAUSE_SECONDS = 1.0
 """Before the store is asked again."""
-COME_AGAIN_SECONDS = 10
 TROUBLE = Event("trouble", b'{"detail": "the counter store does not answer: verdicts go on when it does"}')
 RECOVERED = Event("recovered", b"{}")
 
@@ -41,30 +40,18 @@ async def stream_verdicts(
     VerdictLine as its `data` and its place in the stream as its `id`; `trouble` says that the store does not answer,
     and `recovered` that it does again. A comment comes every 15 seconds when there is nothing else.
     """
-    around = surroundings_of(request)
     wanted = Wanted(frozenset(action), frozenset(stage), rule, _canonical(entity, request))
     after = request.headers.get("last-event-id") or None
     if after is not None:
         place_of(after)
-    streams = _streams_of(request)
-    if len(streams) >= around.settings.api.max_streams:
-        again = {"retry-after": str(COME_AGAIN_SECONDS)}
-        raise Problem(503, ProblemType.TOO_MANY, "there are as many live streams as may be: come again", headers=again)
-    return EventStream(_events(desk_of(request), wanted, after), lambda: _goes_on(request), streams)
+    owner = caller_of(request).token.token_id
+    streams = streams_with_room(request, owner)
+    return EventStream(_events(desk_of(request), wanted, after), lambda: _goes_on(request), streams, owner)
 
 
 def _canonical(entity: str, request: Request) -> str:
     """The entity as verdicts name it; raises `EntityError`."""
     return str(parse_entity(entity, surroundings_of(request).engine.spelling)) if entity else ""
-
-
-def _streams_of(request: Request) -> "WeakSet[EventStream]":
-    """Those that are open. One that was never begun, because its client had gone, is dropped in time."""
-    state = request.app.state
-    if not hasattr(state, "streams"):
-        state.streams = WeakSet()
-    streams: WeakSet[EventStream] = state.streams
-    return streams
 
 
 def _goes_on(request: Request) -> bool:
@@ -84,12 +71,18 @@ async def _events(desk: Desk, wanted: Wanted, after: str | None) -> AsyncGenerat
                         yield RECOVERED
                     if line is not None:
                         after = line.id
-                        yield Event("verdict", encoded(line), line.id)
+                        yield _event_of(line)
         except StoreError:
             if not is_away:
                 is_away = True
                 yield TROUBLE
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+@lru_cache(MAX_REMEMBERED)
+def _event_of(line: VerdictLine) -> Event:
+    """A line as an event; encoded once for all who listen."""
+    return Event("verdict", encoded(line), line.id)
 
 
 RESOURCES: tuple[Resource, ...] = (

@@ -44,8 +44,10 @@ outcomes = _among(OutcomeKind)
 
 def metrics(ctx: typer.Context, incomplete: str) -> list[str]:
     """Those that are counted of the dimension that was typed."""
-    dimension = str(ctx.params.get("dimension") or str(ctx.params.get("entity") or "").partition(":")[0])
-    counted = counted_of(Dimension(dimension)) if dimension in set(Dimension) else frozenset(Metric)
+    # Where an option still waits for its value, what was typed before it is left over as it is.
+    typed = (*ctx.args, ctx.params.get("dimension"), ctx.params.get("entity"))
+    found = [name for name in (str(word).partition(":")[0] for word in typed) if name in set(Dimension)]
+    counted = counted_of(Dimension(found[0])) if found else frozenset(Metric)
     return _among(sorted(counted))(incomplete)
 
 

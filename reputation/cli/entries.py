@@ -4,6 +4,7 @@ Without a target `ban` is wrong usage, and shows nothing: a script whose variabl
 somebody. What is put down is shown by the plural, as the API has it.
 """
 
+from dataclasses import replace
 from shlex import quote
 from typing import Annotated
 
@@ -77,41 +78,37 @@ def release(
     answer(where, lambda desk: desk.release(entity, reason=reason), show_released, as_json=as_json)
 
 
+RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help="The rule's name.", autocompletion=completing.rules)]
+LimitArguments = Annotated[list[str] | None, typer.Argument(metavar="LIMIT", help='Such as "500/1h".')]
+LiftOption = Annotated[bool, typer.Option("--lift", help="Take it back.")]
+
+
 @asking
 def override(
     where: Where,
-    rule: Annotated[str, typer.Argument(metavar="RULE", help="The rule's name.", autocompletion=completing.rules)],
+    rule: RuleArgument,
     target: TargetArgument,
-    limits: Annotated[list[str] | None, typer.Argument(metavar="LIMIT", help='Such as "500/1h".')] = None,
+    limits: LimitArguments = None,
     *,
-    lasting: Annotated[
-        str,
-        typer.Option("--for", metavar="TIME", help='How long: 1h, 7d, or "ever".', autocompletion=completing.times),
-    ] = "",
+    lasting: ForOption = "",
     reason: ReasonOption = "",
-    lift: Annotated[bool, typer.Option("--lift", help="Take it back.")] = False,
+    lift: LiftOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Give somebody other limits of a rule.
 
     With --lift the rule's own hold again.
     """
+    if lift and limits:
+        raise typer.BadParameter("--lift takes the override back: name no limits")
     if lift:
-        if limits:
-            raise typer.BadParameter("--lift takes the override back: name no limits")
         id = f"override|{rule}|{target}"
         answer(where, lambda desk: desk.lift(id, reason=reason or "lifted by hand"), show_lifted, as_json=as_json)
         return
     if not limits or not lasting or not reason:
         raise typer.BadParameter("name the limits, such as 500/1h, --for how long, and --reason; or --lift")
-    new = NewEntry(
-        kind="override",
-        target=target,
-        reason=reason,
-        expires_in_seconds=seconds_of(lasting),
-        rule=rule,
-        limits=tuple(limits),
-    )
+    new = NewEntry(kind="override", target=target, reason=reason, rule=rule, limits=tuple(limits))
+    new = replace(new, expires_in_seconds=seconds_of(lasting))
     answer(where, lambda desk: desk.put(new), show_put, as_json=as_json)
 
 

@@ -151,9 +151,12 @@ class Parquet:
     """Columns with types, compressed; a group of rows at a time."""
 
     def __init__(self, file: IO[bytes], columns: Sequence[Column]) -> None:
-        # Loading it takes a quarter of a second.
-        import pyarrow as pa  # type: ignore[import-untyped]  # noqa: PLC0415 - ships no types; only for Parquet
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]  # noqa: PLC0415 - likewise
+        # Loading it takes a quarter of a second, and not every site has it.
+        try:
+            import pyarrow as pa  # type: ignore[import-untyped]  # noqa: PLC0415 - ships no types; only for Parquet
+            import pyarrow.parquet as pq  # type: ignore[import-untyped]  # noqa: PLC0415 - only for Parquet, too
+        except ImportError:
+            raise ConfigError("Parquet needs the package pyarrow: pip install 'reputon[parquet]'") from None
 
         kinds = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), tuple[str, ...]: pa.list_(pa.string())}
         moment = pa.timestamp("ms", tz="UTC")

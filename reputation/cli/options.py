@@ -53,59 +53,45 @@ ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why
 MatchingOption = Annotated[str, typer.Option("--matching", metavar="TEXT", help="In target, author or reason.")]
 
 
+def _file(variable: str, text: str) -> Any:
+    return typer.Option(metavar="FILE", help=text, envvar=variable, rich_help_panel=WHOM)
+
+
+WhichOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="TOML file whose store is asked; the quick start's when none is named.",
+        envvar="REPUTON_CONFIG",
+        rich_help_panel=WHOM,
+    ),
+]
+ApiOption = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        help=f"API that is asked instead, with the token in {TOKEN_VARIABLE}.",
+        envvar="REPUTON_API",
+        rich_help_panel=WHOM,
+    ),
+]
+TokenOption = Annotated[Path | None, _file("REPUTON_TOKEN_FILE", "Its first line is the token.")]
+CaOption = Annotated[str, _file("REPUTON_CA", "PEM file of the authority that signed the API's certificate.")]
+CertificateOption = Annotated[
+    str, _file("REPUTON_CERTIFICATE", "PEM file with our own certificate, where the API asks for one.")
+]
+KeyOption = Annotated[str, _file("REPUTON_CERTIFICATE_KEY", "PEM file with its key, if it is not in the same.")]
+
+
 def _whom(
     *,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            "-c",
-            help="TOML file whose store is asked; the quick start's when none is named.",
-            envvar="REPUTON_CONFIG",
-            rich_help_panel=WHOM,
-        ),
-    ] = None,
-    api: Annotated[
-        str,
-        typer.Option(
-            "--api",
-            metavar="URL",
-            help=f"API that is asked instead, with the token in {TOKEN_VARIABLE}.",
-            envvar="REPUTON_API",
-            rich_help_panel=WHOM,
-        ),
-    ] = "",
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the token.", envvar="REPUTON_TOKEN_FILE", rich_help_panel=WHOM),
-    ] = None,
-    ca: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="PEM file of the authority that signed the API's certificate.",
-            envvar="REPUTON_CA",
-            rich_help_panel=WHOM,
-        ),
-    ] = "",
-    certificate: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="PEM file with our own certificate, where the API wants one.",
-            envvar="REPUTON_CERTIFICATE",
-            rich_help_panel=WHOM,
-        ),
-    ] = "",
-    certificate_key: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="PEM file with its key, if it is not in the same.",
-            envvar="REPUTON_CERTIFICATE_KEY",
-            rich_help_panel=WHOM,
-        ),
-    ] = "",
+    config: WhichOption = None,
+    api: ApiOption = "",
+    token_file: TokenOption = None,
+    ca: CaOption = "",
+    certificate: CertificateOption = "",
+    certificate_key: KeyOption = "",
 ) -> None:
     """The options of every command that asks."""
 

@@ -21,29 +21,41 @@ MAX_REPORT_OCTETS = 2**21
 STANDARD_INPUT = Path("-")
 
 
+KindArgument = Annotated[
+    str,
+    typer.Argument(metavar="KIND", help="spam, ham, bounce, complaint, ...", autocompletion=completing.outcomes),
+]
+ClientOption = Annotated[str, typer.Option(metavar="ADDRESS", help="The address that it came from.")]
+SenderOption = Annotated[str, typer.Option(metavar="ADDRESS", help="Its envelope sender.")]
+RecipientOption = Annotated[str, typer.Option(metavar="ADDRESS", help="Who got it.")]
+UserOption = Annotated[str, typer.Option(metavar="LOGIN", help="Who had logged in.")]
+AuthorOption = Annotated[str, typer.Option(metavar="ADDRESS", help="The address in its From field.")]
+HeloOption = Annotated[str, typer.Option(metavar="NAME", help="How the client called itself.")]
+SubjectOption = Annotated[str, typer.Option(metavar="TEXT", help="Its subject.")]
+ProvenOption = Annotated[bool, typer.Option("--sender-proven", help="The sender sent it, by SPF, DKIM or a log-in.")]
+AuthorProvenOption = Annotated[bool, typer.Option("--author-proven", help="Likewise the author.")]
+KeyOption = Annotated[str, typer.Option(metavar="KEY", help="Names the report: told twice, it is counted once.")]
+ArfOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A feedback report (RFC 5965) instead; - for stdin.")
+]
+
+
 @asking
 def outcome(
     where: Where,
-    kind: Annotated[
-        str,
-        typer.Argument(metavar="KIND", help="spam, ham, bounce, complaint, ...", autocompletion=completing.outcomes),
-    ] = "",
+    kind: KindArgument = "",
     *,
-    client: Annotated[str, typer.Option(metavar="ADDRESS", help="The address that it came from.")] = "",
-    sender: Annotated[str, typer.Option(metavar="ADDRESS", help="Its envelope sender.")] = "",
-    recipient: Annotated[str, typer.Option(metavar="ADDRESS", help="Who got it.")] = "",
-    user: Annotated[str, typer.Option(metavar="LOGIN", help="Who had logged in.")] = "",
-    author: Annotated[str, typer.Option(metavar="ADDRESS", help="The address in its From field.")] = "",
-    helo: Annotated[str, typer.Option(metavar="NAME", help="How the client called itself.")] = "",
-    subject: Annotated[str, typer.Option(metavar="TEXT", help="Its subject.")] = "",
-    sender_proven: Annotated[
-        bool, typer.Option("--sender-proven", help="The sender has sent it, by SPF, DKIM or a log-in.")
-    ] = False,
-    author_proven: Annotated[bool, typer.Option("--author-proven", help="Likewise the author.")] = False,
-    key: Annotated[str, typer.Option(metavar="KEY", help="Names the report: told twice, it is counted once.")] = "",
-    arf: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A feedback report (RFC 5965) instead; - for stdin.")
-    ] = None,
+    client: ClientOption = "",
+    sender: SenderOption = "",
+    recipient: RecipientOption = "",
+    user: UserOption = "",
+    author: AuthorOption = "",
+    helo: HeloOption = "",
+    subject: SubjectOption = "",
+    sender_proven: ProvenOption = False,
+    author_proven: AuthorProvenOption = False,
+    key: KeyOption = "",
+    arf: ArfOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what became of a message.
@@ -52,23 +64,11 @@ def outcome(
     """
     if (arf is None) == (not kind):
         raise typer.BadParameter("name what it was, such as spam, or --arf with a report: one of them")
-    if arf is not None:
-        report = _report_in(arf, key)
-    else:
-        report = OutcomeReport(
-            kind=kind,
-            client=client,
-            sender=sender,
-            recipient=recipient,
-            user=user,
-            author=author,
-            helo=helo,
-            subject=subject,
-            sender_proven=sender_proven,
-            author_proven=author_proven,
-            key=key,
-        )
-    answer(where, lambda desk: desk.learn([report]), show, as_json=as_json)
+    report = OutcomeReport(kind=kind, client=client, sender=sender, recipient=recipient, user=user, helo=helo)
+    report = replace(report, author=author, subject=subject, key=key)
+    report = replace(report, sender_proven=sender_proven, author_proven=author_proven)
+    told = report if arf is None else _report_in(arf, key)
+    answer(where, lambda desk: desk.learn([told]), show, as_json=as_json)
 
 
 def show(console: Console, told: OutcomeResults, _now: float) -> None:

@@ -75,6 +75,8 @@ class Program:
                 if not addresses.result() and not self.ready.done():
                     return await process.wait()
                 self._is_ready(addresses.result())
+                reading = asyncio.create_task(_read_on(process))
+                reading.add_done_callback(lambda task: task.cancelled() or task.exception())
                 ended = asyncio.create_task(process.wait())
                 await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if self._stop.is_set():
@@ -128,6 +130,13 @@ async def _addresses(process: asyncio.subprocess.Process) -> Addresses:
             case ["ready"]:
                 return addresses
     return []
+
+
+async def _read_on(process: asyncio.subprocess.Process) -> None:
+    """Read what a program prints later, such as a policy in Python: nobody else does, and it would wait for ever."""
+    assert process.stdout is not None
+    while await process.stdout.read(65_536):
+        pass
 
 
 def _before_program(meant_for: list[str]) -> Callable[[], None]:

@@ -33,31 +33,31 @@ from reputation.desk.documents import NewToken, TokenRow, TokenRows
 commands = typer.Typer(help="Make tokens of the API, and take them back.", no_args_is_help=True)
 
 
+NameOption = Annotated[str, typer.Option(metavar="NAME", help="Whose it is; signs what is done with it.")]
+ScopeOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar="SCOPE", help="read, check, write or admin; may be repeated.", autocompletion=completing.scopes
+    ),
+]
+RateOption = Annotated[float, typer.Option(metavar="NUMBER", min=0, help="Requests a second; 0: what [api] says.")]
+
+
 @commands.command("create")
 @asking
 def create(
     where: Where,
     *,
-    name: Annotated[str, typer.Option(metavar="NAME", help="Whose it is; signs what is done with it.")],
-    scope: Annotated[
-        list[str],
-        typer.Option(
-            metavar="SCOPE", help="read, check, write or admin; may be repeated.", autocompletion=completing.scopes
-        ),
-    ],
+    name: NameOption,
+    scope: ScopeOption,
     lasting: ForOption,
     reason: ReasonOption = "made by hand",
-    rate: Annotated[float, typer.Option(metavar="NUMBER", min=0, help="Requests a second; 0: what [api] says.")] = 0.0,
+    rate: RateOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Make a token, and print it: this once, alone on standard output."""
-    new = NewToken(
-        name=name,
-        scopes=tuple(scope),
-        reason=reason,
-        expires_in_seconds=seconds_of(lasting),
-        requests_per_second=rate,
-    )
+    seconds = seconds_of(lasting)
+    new = NewToken(name=name, scopes=tuple(scope), reason=reason, expires_in_seconds=seconds, requests_per_second=rate)
     made = asyncio.run(asked(where, lambda desk: desk.make_token(new)))
     if as_json:
         print_json(made)

@@ -2,10 +2,14 @@
 
 import asyncio
 import secrets
+from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 from typing import TypedDict
 
-from reputation.access import TOKEN, Token, digest_of, scopes_of, spelled_token
+from reputation.access import Token, digest_of, scopes_of, spelled_token
 from reputation.bookkeeping import COMPLAINED_OF, those_proven
 from reputation.contracts import MAX_STREAMED
 from reputation.desk.describing import entry_row
@@ -20,27 +24,33 @@ from reputation.desk.documents import (
     OutcomeResult,
     OutcomeResults,
     TokenRow,
+    VerdictLine,
 )
 from reputation.desk.reports import outcome_of
 from reputation.desk.watching import lines_before
 from reputation.engine import Engine
 from reputation.entries import Ban, Entry, Listing, Override, Target, parse_target, spelled
-from reputation.errors import ConfigError, NothingThere, StoreUnavailable
+from reputation.errors import ConfigError, NothingThere, StoreError, StoreUnavailable
 from reputation.events import Outcome
 from reputation.keys import Entity, entities_of, is_about
 from reputation.register import Register
 from reputation.remarks import FORGET, FORGOTTEN
-from reputation.spelling import Spelling
+from reputation.spelling import Spelling, canonical_address
 from reputation.verdict import Action
 from reputation.windows import Limit
 
 KINDS = ("ban", "override", "list")
 FORGET_SECONDS = 1.2
 """Until every process has heard that it is to drop what it remembers."""
-CLAIM_SECONDS = 30 * 86_400.0
+CLAIM_SECONDS = 3 * 86_400.0
 """How long an outcome that was told by its key is known."""
+COUNTING_SECONDS = 30.0
+"""How long somebody may take to count it."""
+_COUNTING, _COUNTED = "counting", "counted"
 TOKEN_ID_OCTETS = 4
 UNLINKED_AT_ONCE = 1_000
+SEARCHED_AT_ONCE = 5_000
+"""Entries that are searched before others have their turn: some tenths of a millisecond."""
 
 # Bans, overrides, lists
 
@@ -114,24 +124,38 @@ def entry_named(id: str, engine: Engine) -> Entry:
     return found
 
 
-def entries_among(register: Register, now: float, *, kind: str, matching: str, after: str, n: int) -> EntryRows:
-    """One page of what is in force; raises `ConfigError`."""
+async def entries_among(register: Register, now: float, *, kind: str, matching: str, after: str, n: int) -> EntryRows:
+    """One page of what is in force; raises `ConfigError`.
+
+    Entries that are over are on no page, but count in `total` until the store has swept them.
+    """
     if kind not in ("", *KINDS):
         raise ConfigError(f"kind: one of {', '.join(KINDS)}")
-    wanted = matching.casefold()
-    rows = [
-        entry
-        for entry in register.entries
-        if entry.in_force(now)
-        and (not kind or entry.id.startswith(f"{kind}|"))
-        and any(wanted in text.casefold() for text in (entry.id, entry.author, entry.reason))
-    ]
-    page = [entry for entry in rows if entry.id > after] if after else rows
+    index = register.index
+    start, end = index.range_of(kind)
+    places: Sequence[int] = range(start, end)
+    if matching:
+        places = await _places_of(matching, index.rows.texts, start, end)
+    first = bisect_left(places, index.place_after(after)) if after else 0
+    found = (index.rows.entries[places[i]] for i in range(first, len(places)))
+    page = list(islice((entry for entry in found if entry.in_force(now)), n + 1))
     return EntryRows(
         entries=tuple(map(entry_row, page[:n])),
-        total=len(rows),
+        total=len(places),
         next=page[n - 1].id if len(page) > n else None,
     )
+
+
+async def _places_of(matching: str, texts: Sequence[str], start: int, end: int) -> list[int]:
+    """Where a text is in some texts of an index; others have their turn in between."""
+    wanted, found = matching.casefold(), list[int]()
+    if "\n" in wanted:  # it would reach from one field into the next
+        return found
+    for begin in range(start, end, SEARCHED_AT_ONCE):
+        searched = texts[begin : min(begin + SEARCHED_AT_ONCE, end)]
+        found += [place for place, text in enumerate(searched, begin) if wanted in text]
+        await asyncio.sleep(0)
+    return found
 
 
 async def lifted(id: str, engine: Engine, author: str, reason: str) -> EntryRow:
@@ -169,16 +193,20 @@ def _names(entry: Entry, entity: Entity) -> bool:
 
 
 async def _unpublished(engine: Engine, entity: Entity) -> int:
-    name = str(entity)
-    found = [
-        line.id
-        async for line in lines_before(engine.store, MAX_STREAMED * 2, entity.id)
-        if name in line.entities or entity.id in (line.user, line.sender, *line.recipients)
-    ]
+    """Take the lines of an entity out of the stream, however it was written in them; how many there were."""
+    found = [line.id async for line in lines_before(engine.store, MAX_STREAMED * 2) if _is_in(line, entity, engine)]
     taken = 0
     for start in range(0, len(found), UNLINKED_AT_ONCE):
         taken += await engine.store.unpublish(found[start : start + UNLINKED_AT_ONCE])
     return taken
+
+
+def _is_in(line: VerdictLine, entity: Entity, engine: Engine) -> bool:
+    """Whether a line names an entity: among those of its event, or as a client wrote it."""
+    if str(entity) in line.entities or entity.id in (line.user, line.sender, *line.recipients):
+        return True
+    separator = engine.spelling.subaddress_separator
+    return any(canonical_address(text, separator) == entity.id for text in (line.user, *line.recipients) if text)
 
 
 # Outcomes
@@ -195,16 +223,27 @@ async def learned(engine: Engine, reports: Sequence[OutcomeReport], author: str)
 
 
 async def _learned(engine: Engine, report: OutcomeReport, outcome: Outcome, author: str) -> OutcomeResult:
-    claim = f"outcome:{author}:{report.key}"
-    if report.key and await engine.store.keep(claim, "1", CLAIM_SECONDS) is not None:
-        return OutcomeResult(status="duplicate", key=report.key)
-    if not await engine.learn(outcome):
-        if report.key:
+    """Count one report. One with a key is claimed for a moment first, and for long when it was counted: whoever dies in
+    between, or does not hear that he was heard, leaves a claim that ends soon."""
+    claim = f"outcome:{author}:{report.key}" if report.key else ""
+    if claim:
+        there = await engine.store.keep(claim, _COUNTING, COUNTING_SECONDS)
+        if there == _COUNTED:
+            return OutcomeResult(status="duplicate", key=report.key)
+        if there is not None:
+            raise StoreUnavailable("this key is being counted: tell it again")
+    answer = await engine.learn(replace(outcome, token=claim))
+    if answer is None:
+        with suppress(StoreError):  # it ends by itself
             await engine.store.drop(claim)
         raise StoreUnavailable("the store did not take it: tell it again, with its keys")
+    if claim:
+        with suppress(StoreError):  # it is counted all the same
+            await engine.store.drop(claim)
+            await engine.store.keep(claim, _COUNTED, CLAIM_SECONDS)
     blamed = those_proven(outcome, entities_of(outcome.event, engine.spelling))
     named = tuple(str(blamed[each]) for each in COMPLAINED_OF if each in blamed)
-    return OutcomeResult(status="counted", entities=named, key=report.key)
+    return OutcomeResult(status="partly" if answer.missing else "counted", entities=named, key=report.key)
 
 
 # Tokens
@@ -235,14 +274,16 @@ async def made_token(engine: Engine, new: NewToken, author: str) -> MadeToken:
 
 
 async def revoked(engine: Engine, named: str, author: str, reason: str) -> TokenRow:
-    """Take a token back, by its id or name. Raises `NothingThere`, `StoreError`."""
+    """Take a token back, by its id, or by its name if only one has it. Raises `NothingThere`, `ConfigError` for a name
+    that several have, `StoreError`."""
     tokens = engine.registrar.tokens
-    found = [token for token in tokens.values() if named in (token.token_id, token.name)]
-    if not found:
+    found = [tokens[named]] if named in tokens else [token for token in tokens.values() if token.name == named]
+    if len(found) > 1:
+        ids = ", ".join(sorted(token.token_id for token in found))
+        raise ConfigError(f'name: several tokens are called "{named:.64}": name one by its id, {ids}')
+    if not found or not await engine.registrar.lift(found[0].id, author=author, reason=reason):
         raise NothingThere(f'there is no token "{named:.64}"; `reputon token list` shows those that are')
-    token = max(found, key=lambda each: each.created_at)
-    await engine.registrar.lift(f"{TOKEN}{token.token_id}", author=author, reason=reason)
-    return token_row(token)
+    return token_row(found[0])
 
 
 def token_row(token: Token) -> TokenRow:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from reputation.access import Scope
@@ -64,6 +65,7 @@ class ApiClient:
         if token:
             self._header["Authorization"] = f"Bearer {token}"
         self._tls = _tls(ca, certificate, key) if self.url.startswith("https") else None
+        self._has_certificate = bool(certificate)
         self._client: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -83,8 +85,8 @@ class ApiClient:
                 method, where, headers=self._header, json=body, allow_redirects=False
             ) as response:
                 answer = await _answer(response)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unreachable(f"{self.url}: {_trouble(error)}") from error
+        except (aiohttp.ClientError, OSError, HttpProcessingError) as error:
+            raise Unreachable(f"{self.url}: {_trouble(error)}{self._guess(error)}") from error
         self._check(answer, scope)
         return answer.octets
 
@@ -105,8 +107,8 @@ class ApiClient:
                 yield Event("", "")
                 async for event in _events(response.content):
                     yield event
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:  # ValueError: a line without end
-            raise Unreachable(f"{self.url}: {_trouble(error)}") from error
+        except (aiohttp.ClientError, OSError, HttpProcessingError) as error:
+            raise Unreachable(f"{self.url}: {_trouble(error)}{self._guess(error)}") from error
 
     def _check(self, answer: Answer, scope: Scope) -> None:
         """Raise what a refusal means; passes what is an answer."""
@@ -119,6 +121,14 @@ class ApiClient:
             )
         raise _problem(self.url, answer, scope, "Authorization" in self._header)
 
+    def _guess(self, error: Exception) -> str:
+        """What may be behind a server that lets nobody in and does not say why."""
+        if type(error) not in {aiohttp.ServerDisconnectedError, aiohttp.ClientOSError}:
+            return ""
+        if self._tls is None:
+            return ": if it speaks TLS, write https://"
+        return "" if self._has_certificate else ": if it wants to know who we are, --certificate and --certificate-key"
+
     def _at(self, path: str) -> URL:
         return URL(f"{self.url}/v1/{path}", encoded=True)
 
@@ -126,7 +136,7 @@ class ApiClient:
         """The client; it belongs to the event loop that runs, so nobody makes it before."""
         if self._client is None:
             self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._tls or True),
+                connector=aiohttp.TCPConnector(ssl=self._tls or True, force_close=True),
                 timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=_AUTOMATIC,
@@ -134,6 +144,8 @@ class ApiClient:
                 auto_decompress=False,
                 trust_env=False,
             )
+            # aiohttp would repeat a DELETE whose answer got lost. That is for connections that were kept: none is.
+            self._client._retry_connection = False
         return self._client
 
 
@@ -244,7 +256,7 @@ def _trouble(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         why = error.strerror or "refused"
         return f"nobody can be reached there ({why}): does reputon run, and is this what its [api] listen says?"
-    return f"the connection broke ({type(error).__name__}): if it speaks TLS, write https://"
+    return f"the connection broke ({type(error).__name__})"
 
 
 async def _events(content: aiohttp.StreamReader) -> AsyncIterator[Event]:

@@ -1,11 +1,16 @@
 """Who is suspected, why, and what a rule in shadow mode would have done: what the live stream tells, added up."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from operator import itemgetter
+from typing import NamedTuple
 
 from reputation.desk.describing import entry_row
 from reputation.desk.documents import CaseFile, EntityPage, Suspect, Suspects, VerdictLine, WouldDo, WouldRow
-from reputation.entries import Ban, spelled
+from reputation.entries import Ban, Entry, spelled
+from reputation.errors import ConfigError
 from reputation.holds import HELD_BY
 from reputation.register import Register
 from reputation.verdict import DENYING
@@ -36,11 +41,46 @@ ADVICE: Mapping[str, tuple[str, ...]] = {
 """What to do, by dimension."""
 
 
-def suspects_of(register: Register, now: float) -> Suspects:
-    """All whom a rule holds, the latest first."""
-    held = [entry for entry in register.entries if is_hold(entry) and entry.in_force(now)]
-    found = [suspect_of(ban) for ban in held if isinstance(ban, Ban)]
-    return Suspects(suspects=tuple(sorted(found, key=lambda each: -each.since)))
+class Hold(NamedTuple):
+    """The ban of a rule, in the order in which they are shown."""
+
+    minus_since: float
+    id: str
+    ban: Ban
+
+
+def suspects_of(register: Register, now: float, *, after: str = "", n: int = 100) -> Suspects:
+    """One page of those whom a rule holds, the latest first; raises `ConfigError` for an `after` that was no `next`.
+
+    Holds that are over are on no page, but count in `total` until the store has swept them.
+    """
+    held = register.index.made(holds_among)
+    first = bisect_right(held, _end_of(after), key=_order) if after else 0
+    in_force = (hold for hold in islice(held, first, None) if hold.ban.in_force(now))
+    page = list(islice(in_force, n + 1))
+    return Suspects(
+        suspects=tuple(suspect_of(hold.ban) for hold in page[:n]),
+        total=len(held),
+        next=f"{-page[n - 1].minus_since!r} {page[n - 1].id}" if len(page) > n else None,
+    )
+
+
+def holds_among(entries: Mapping[str, Entry]) -> tuple[Hold, ...]:
+    """The bans of rules among entries by their ids, the latest first."""
+    found = [Hold(-ban.created_at, id, ban) for id, ban in entries.items() if isinstance(ban, Ban) and is_hold(ban)]
+    return tuple(sorted(found, key=_order))
+
+
+_order = itemgetter(0, 1)
+
+
+def _end_of(after: str) -> tuple[float, str]:
+    """Behind whom a page begins: `next` of the one before, which says since when he is held, and who he is."""
+    since, _, id = after.partition(" ")
+    try:
+        return -float(since), id
+    except ValueError:
+        raise ConfigError("after: what the page before has as its `next`; leave it out for the first page") from None
 
 
 def is_hold(entry: object) -> bool:

@@ -35,6 +35,8 @@ from reputation.desk.documents import (
 MAX_TOP = 1_000
 MAX_ENTRIES = 1_000
 """On one page."""
+MAX_SUSPECTS = 1_000
+"""On one page."""
 MAX_AUDIT = 10_000
 MAX_RECENT = 50
 
@@ -128,8 +130,8 @@ class Desk(Protocol):
         """Have every process of the fleet read its rules anew, if they can be read here."""
         ...
 
-    async def suspects(self) -> Suspects:
-        """Who is held."""
+    async def suspects(self, *, after: str = "", n: int = 100) -> Suspects:
+        """Who is held, the latest first; `after`: `next` of the page before. `n` up to `MAX_SUSPECTS`."""
         ...
 
     async def case_file(self, entity: str) -> CaseFile:

@@ -260,9 +260,13 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspects:
-    """All who are held, the latest first."""
+    """Some who are held, the latest first."""
 
     suspects: tuple[Suspect, ...]
+    total: int = 0
+    """How many are held, on all pages."""
+    next: str | None = None
+    """What `after` is for the next page; null on the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,7 +326,7 @@ class OutcomeResult:
     """What became of a report."""
 
     status: str
-    """counted, or duplicate."""
+    """counted, duplicate, or partly: some servers of the store were away, and told again it would count twice."""
     entities: tuple[str, ...] = ()
     """Whom it was counted against, or for."""
     key: str = ""

@@ -9,7 +9,7 @@ from reputation.config import Settings
 from reputation.config_files import load
 from reputation.contracts import MAX_STREAMED
 from reputation.desk import acting, case_files, describing, overviews
-from reputation.desk.contract import MAX_AUDIT, MAX_ENTRIES, MAX_RECENT, Wanted
+from reputation.desk.contract import MAX_AUDIT, MAX_ENTRIES, MAX_RECENT, MAX_SUSPECTS, Wanted
 from reputation.desk.documents import (
     Audit,
     AuditRow,
@@ -86,7 +86,7 @@ class EngineDesk:
         if not 1 <= n <= MAX_ENTRIES:
             raise ConfigError(f"n: from 1 to {MAX_ENTRIES}")
         register, now = self._engine.registrar.register, self._engine.now
-        return acting.entries_among(register, now, kind=kind, matching=matching, after=after, n=n)
+        return await acting.entries_among(register, now, kind=kind, matching=matching, after=after, n=n)
 
     async def entry(self, id: str) -> EntryRow:
         return describing.entry_row(acting.entry_named(id, self._engine))
@@ -118,8 +118,10 @@ class EngineDesk:
         line = line_of(first[0]) if first else None
         return None if line is None else line.at
 
-    async def suspects(self) -> Suspects:
-        return case_files.suspects_of(self._engine.registrar.register, self._engine.now)
+    async def suspects(self, *, after: str = "", n: int = 100) -> Suspects:
+        if not 1 <= n <= MAX_SUSPECTS:
+            raise ConfigError(f"n: from 1 to {MAX_SUSPECTS}")
+        return case_files.suspects_of(self._engine.registrar.register, self._engine.now, after=after, n=n)
 
     async def case_file(self, entity: str) -> CaseFile:
         named = describing.named_entity(self._engine, entity)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from reputation.config import Settings, without_password
@@ -61,7 +60,7 @@ def _tally(tally: CountedTally) -> Tally:
 async def overview_of(engine: Engine, settings: Settings) -> Overview:
     """The site at a glance; says so where the store is away."""
     store = await _store_health(engine, settings)
-    kinds = Counter(entry.id.partition("|")[0] for entry in engine.registrar.register.entries)
+    index = engine.registrar.register.index
     actions: tuple[ActionCount, ...] = ()
     busiest: tuple[RuleRow, ...] = ()
     if store.up:
@@ -75,9 +74,9 @@ async def overview_of(engine: Engine, settings: Settings) -> Overview:
         store=store,
         actions=actions,
         rules=busiest,
-        bans=kinds["ban"],
-        overrides=kinds["override"],
-        lists=kinds["list"],
+        bans=index.count("ban"),
+        overrides=index.count("override"),
+        lists=index.count("list"),
     )
 
 

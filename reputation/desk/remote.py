@@ -112,8 +112,8 @@ class RemoteDesk:
     async def would_do(self, rule: str) -> WouldDo:
         return await self._get(_path("rules", rule) + "/would-do", WouldDo)
 
-    async def suspects(self) -> Suspects:
-        return await self._get("suspects", Suspects)
+    async def suspects(self, *, after: str = "", n: int = 100) -> Suspects:
+        return await self._get("suspects", Suspects, {"after": after, "n": n})
 
     async def case_file(self, entity: str) -> CaseFile:
         return await self._get(_path("suspects", *_parts(entity)), CaseFile)

@@ -32,7 +32,7 @@ def outcome_of(report: OutcomeReport) -> Outcome:
     return Outcome(
         kind=OutcomeKind(report.kind),
         event=event,
-        is_sender_proven=report.sender_proven or bool(report.user),
+        is_sender_proven=report.sender_proven or (bool(report.user) and report.user.lower() == report.sender.lower()),
         is_author_proven=report.author_proven,
         is_client_known=bool(report.client),
     )

@@ -212,13 +212,23 @@ async def test_two_who_ask_the_same_at_once_get_one_answer(checking: aiohttp.Cli
 async def test_without_the_store_the_rules_say_what_to_do(own_api: Api) -> None:
     async with own_api.client(await own_api.token("check")) as session:
         assert (await asked(session, mail("before")))["reason"] == "within-limits"
-        own_api.store.kill()
+        own_api.store.pause()
         for key in ("", "key"):
             verdict = await asked(session, mail("while", key=key))
             assert (verdict["action"], verdict["reason"]) == ("accept", "store-unavailable")
-        own_api.store.start()
+        own_api.store.resume()
         async with asyncio.timeout(10):
             while (await asked(session, mail("after")))["reason"] == "store-unavailable":
+                await asyncio.sleep(0.05)
+
+
+async def test_our_trouble_is_not_told_again_when_it_is_over(own_api: Api) -> None:
+    async with own_api.client(await own_api.token("check")) as session:
+        own_api.store.pause()
+        assert (await asked(session, mail("frozen", key="frozen")))["reason"] == "store-unavailable"
+        own_api.store.resume()
+        async with asyncio.timeout(10):
+            while (await asked(session, mail("frozen", key="frozen")))["reason"] != "within-limits":
                 await asyncio.sleep(0.05)
 
 

@@ -21,6 +21,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api import protocol
 from api.app import application
+from api.connections import Places
 from api.gate import Gate
 from api.protocol import cut_off_late
 from api.server import Server, config_of
@@ -80,7 +81,7 @@ async def house_of(**api: Any) -> AsyncIterator[House]:
     engine.registrar.tokens[token.token_id] = token
     listening = socket.create_server(("127.0.0.1", 0))
     app = application(surroundings)
-    server = Server(config_of(app, None))
+    server = Server(config_of(app, None), Places(100))
     serving = asyncio.create_task(server.serve([listening]))
     await server.has_started.wait()
     try:

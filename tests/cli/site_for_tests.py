@@ -143,10 +143,11 @@ class Site:
         return {**plain, "COLUMNS": str(columns), "REPUTON_CONFIG": str(self.config), **self.environment}
 
 
-def site_in(directory: Path, server: RedisServer, prefix: str, more: str = "") -> Site:
-    """A site whose counters are on that server."""
+def site_in(directory: Path, server: RedisServer | str, prefix: str, more: str = "") -> Site:
+    """A site whose counters are on that server, or at that URL."""
     config = directory / "reputon.toml"
-    store = f'[store]\nurl = "{server.unix_url}"\nprefix = "{prefix}"\ndeadline_seconds = 5.0\n'
+    url = server if isinstance(server, str) else server.unix_url
+    store = f'[store]\nurl = "{url}"\nprefix = "{prefix}"\ndeadline_seconds = 5.0\n'
     config.write_text(f"{store}{RULES}{more}", encoding="utf-8")
     return Site(config=config)
 

@@ -189,10 +189,10 @@ def test_nothing_is_cut_off_where_there_is_little_room(name: str, width: int) ->
 
 def test_a_mistake_tells_of_evil_words_harmlessly(site: Site) -> None:
     for command in (("explain", "\x1b[31m"), ("unban", "sender:\x1b[31m\u202e"), ("top", "--metric", "\x1b[31m")):
-        told = site.run(*command)
+        told = site.run_here(*command)
         assert told.status == 1
         assert harmful(told.out + told.err) == set()
-    assert "\\x1b[31m" in site.run("explain", "\x1b[31m").err, "and it can be seen what was typed"
+    assert "\\x1b[31m" in site.run_here("explain", "\x1b[31m").err, "and it can be seen what was typed"
 
 
 @pytest.mark.parametrize("columns", WIDTHS)

@@ -10,7 +10,7 @@ RULES = ("sender-messages", "few-clients", "user-messages")
 
 
 def test_the_worst_sender_of_the_last_hour_stands_first(site: Site) -> None:
-    found = site.run("top", "--n", "3", "--json").json
+    found = site.run_here("top", "--n", "3", "--json").json
     assert (found["dimension"], found["metric"]) == ("sender", "messages")
     assert [(row["entity"], row["count"]) for row in found["rows"]] == [
         (f"sender:{BUSY}", 20),
@@ -30,7 +30,7 @@ def test_a_person_sees_them_in_a_table_with_bars(site: Site) -> None:
 @pytest.mark.parametrize("when", ["1 min ago", "1 s ago"])
 def test_a_moment_that_is_over_is_asked_about_as_people_say_it(store_site: Site, when: str) -> None:
     before = time.time()
-    found = store_site.run("top", "--at", when, "--json").json
+    found = store_site.run_here("top", "--at", when, "--json").json
     seconds = 60 if "min" in when else 1
     assert before - seconds <= found["at"] <= time.time() - seconds
 
@@ -41,7 +41,7 @@ def test_when_nothing_was_counted_it_says_so(site: Site) -> None:
 
 
 def test_the_page_of_somebody_has_counts_limits_reputation_and_verdicts(site: Site) -> None:
-    page = site.run("show", f"sender:{BUSY}", "--json").json
+    page = site.run_here("show", f"sender:{BUSY}", "--json").json
     assert page["next"]["rule"] == "sender-messages"
     assert {"metric": "messages", "window": "1h", "count": 20, "rule": ""} in page["counts"]
     assert page["reputation"]["score"] > 0.9
@@ -55,7 +55,7 @@ def test_the_page_of_somebody_has_counts_limits_reputation_and_verdicts(site: Si
 
 
 def test_explain_keeps_the_names_that_were_documented(site: Site) -> None:
-    told = site.run("explain", f"sender:{BUSY}", "--json").json
+    told = site.run_here("explain", f"sender:{BUSY}", "--json").json
     assert set(told) == {"entity", "next", "register", "rules", "reputation", "counts"}
     assert {"action", "reason", "rule", "entry", "retry_after_seconds", "would"} <= set(told["next"])
     (rule,) = told["rules"]
@@ -73,7 +73,7 @@ def test_counts_over_time_are_drawn(site: Site) -> None:
 
 
 def test_the_rules_in_force_have_their_counts(site: Site) -> None:
-    rows = {row["rule"]: row for row in site.run("rules", "--json").json["rules"]}
+    rows = {row["rule"]: row for row in site.run_here("rules", "--json").json["rules"]}
     assert tuple(rows) == RULES
     assert rows["sender-messages"]["hits"]["last_1d"] == 5
     assert rows["few-clients"]["would_hit"]["last_1d"] == 15
@@ -82,7 +82,7 @@ def test_the_rules_in_force_have_their_counts(site: Site) -> None:
 
 
 def test_what_enforcing_a_rule_would_change(site: Site) -> None:
-    found = site.run("would-do", "few-clients", "--json").json
+    found = site.run_here("would-do", "few-clients", "--json").json
     assert (found["verdicts"], found["changed"]) == (15, 10)
     lines = site.run("would-do", "few-clients").lines
     assert cells(lines, "it would have hit 15 times; 10 of these passed")
@@ -90,18 +90,18 @@ def test_what_enforcing_a_rule_would_change(site: Site) -> None:
 
 
 def test_who_is_held_and_his_case_file(store_site: Site) -> None:
-    (suspect,) = store_site.run("suspects", "--json").json["suspects"]
+    (suspect,) = store_site.run_here("suspects", "--json").json["suspects"]
     assert (suspect["entity"], suspect["rule"]) == (f"user:{HELD}", "user-messages")
     assert cells(store_site.run("suspects").lines, f"user:{HELD} user-messages")
     lines = store_site.run("suspects", "show", f"user:{HELD}").lines
     assert cells(lines, "* Ask the owner by another way than mail")
     assert cells(lines, "actions tempfail (3)")
-    case = store_site.run("suspects", "show", f"user:{HELD}", "--json").json
+    case = store_site.run_here("suspects", "show", f"user:{HELD}", "--json").json
     assert case["suspect"] == suspect
 
 
 def test_the_site_at_a_glance(site: Site) -> None:
-    found = site.run("status", "--json").json
+    found = site.run_here("status", "--json").json
     assert found["store"]["up"]
     assert {each["action"]: each["last_1d"] for each in found["actions"]}["tempfail"] == 8
     lines = site.run("status", columns=80).lines
@@ -111,7 +111,7 @@ def test_the_site_at_a_glance(site: Site) -> None:
 
 
 def test_what_was_done_lately(site: Site) -> None:
-    first = site.run("audit", "--json").json["lines"][-1]
+    first = site.run_here("audit", "--json").json["lines"][-1]
     assert (first["what"], first["id"], first["author"]) == ("put", f"ban|user:{HELD}", "rule user-messages")
     assert cells(site.run("audit").lines, "put", f"ban|user:{HELD}", "rule user-messages")
 

@@ -37,14 +37,14 @@ def test_its_text_stands_alone_on_standard_output(site: Site) -> None:
     token_id, secret = parsed
     assert secret not in told.err
     assert told.err.startswith(f"token {token_id} of {name} for read, check, until ")
-    listed = site.run("token", "list")
+    listed = site.run_here("token", "list")
     assert secret not in listed.out
     assert cells(listed.lines, f"{name} {token_id} read, check", "90 d 50", "mx1")
-    twice = site.run("token", "create", "--name", name, "--scope", "read", "--for", "1d")
+    twice = site.run_here("token", "create", "--name", name, "--scope", "read", "--for", "1d")
     assert (twice.status, twice.out) == (1, "")
     assert site.run("token", "revoke", name, "--reason", "lost").lines[0].startswith(f"taken back: token {token_id} ")
-    assert not cells(site.run("token", "list").lines, name)
-    assert site.run("token", "revoke", name).status == 1
+    assert not cells(site.run_here("token", "list").lines, name)
+    assert site.run_here("token", "revoke", name).status == 1
 
 
 def test_it_can_be_piped_to_where_it_is_needed(api_site: Site, tmp_path: Path) -> None:

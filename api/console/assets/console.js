@@ -258,6 +258,9 @@ document.addEventListener("submit", (event) => {
   for (const each of all("[data-theme-form] button")) each.setAttribute("aria-pressed", String(each === event.submitter));
 });
 
+// Where the browser has kept the page as it was left
+addEventListener("pageshow", () => { for (const each of all("[data-auto] input:disabled")) each.disabled = false; });
+
 // A notice is said once
 const here = new URL(location.href);
 if (here.searchParams.has("said")) {

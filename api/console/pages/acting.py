@@ -46,6 +46,8 @@ class Form:
     """Does it; where to go then, if the form does not say, and with which notice."""
     told: Callable[[Visit], Awaitable[Told]]
     """What the form shows besides what was typed."""
+    leads_back: bool = True
+    """Whether one comes back to where it was opened."""
 
 
 def handler_of(form: Form) -> Handler:
@@ -60,7 +62,8 @@ def handler_of(form: Form) -> Handler:
             return await _shown(visit, form, 400, str(error))
         except StoreError:
             return await _shown(visit, form, 503, AWAY)
-        return RedirectResponse(_with_notice(visit.asked.place("back", following), notice), 303)
+        back = visit.asked.place("back", following) if form.leads_back else following
+        return RedirectResponse(_with_notice(back, notice), 303)
 
     return handler
 
@@ -200,6 +203,6 @@ FORMS: Mapping[str, Form] = {
     "list": Form(template="forms/list.html", scope=Scope.WRITE, act=_list, told=_lists),
     "lift": Form(template="forms/lift.html", scope=Scope.WRITE, act=_lift, told=_entry),
     "release": Form(template="forms/release.html", scope=Scope.WRITE, act=_release, told=_nothing),
-    "forget": Form(template="forms/forget.html", scope=Scope.ADMIN, act=_forget, told=_forgotten),
+    "forget": Form(template="forms/forget.html", scope=Scope.ADMIN, act=_forget, told=_forgotten, leads_back=False),
     "reload": Form(template="forms/reload.html", scope=Scope.ADMIN, act=_reload, told=_nothing),
 }

@@ -108,9 +108,10 @@ def rows_of(counts: Iterable[Count]) -> list[Row]:
 def drawn_of(series: EntitySeries, readings: Sequence[RuleReading], window: str) -> list[Drawn]:
     """The entity's own counters in a window, the largest first; and those of rules with windows of their own."""
     rows = [row for row in series.series if row.count and (row.window == window or _is_alone(row))]
+    of_rules = {row.rule for row in rows} - {""}
     found = []
     for row in sorted(rows, key=lambda each: (each.rule != "", -each.count)):
-        limit = limit_of(row, readings)
+        limit = limit_of(row, [each for each in readings if row.rule or each.rule not in of_rules])
         chart = charts.of_series(row, limit)
         if chart is not None:
             found.append(Drawn(row=row, chart=chart, limit=limit))

@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from weakref import WeakSet
+from functools import lru_cache
 
 from starlette.responses import Response
 
@@ -16,8 +16,7 @@ from api.console.asking import Asked
 from api.console.showing import environment, page
 from api.console.visits import Visit, logged_in
 from api.console.wording import quoted
-from api.problems import Problem, ProblemType
-from api.rest.events import Event, EventStream
+from api.rest.events import MAX_REMEMBERED, Event, EventStream, streams_with_room
 from reputation.desk.contract import Wanted
 from reputation.desk.documents import VerdictLine
 from reputation.desk.watching import place_of
@@ -30,9 +29,9 @@ SHOWN_SECONDS = 300.0
 """How far back the page begins."""
 SHOWN = 100
 LOOKING_SECONDS = 0.5
+"""At most; what is remembered ends with a None, at once."""
 PAUSE_SECONDS = 1.0
 """Before the store is asked again."""
-COME_AGAIN_SECONDS = 10
 MAX_IN_PAGE = 500
 """Rows that the browser keeps."""
 STAGES = tuple(str(stage) for stage in Stage if stage is not Stage.DISCONNECT)
@@ -92,20 +91,9 @@ async def stream(visit: Visit) -> Response:
     after = visit.request.headers.get("last-event-id") or visit.asked.text("after") or None
     if after is not None:
         place_of(after)
-    streams = _streams_of(visit)
-    if len(streams) >= visit.surroundings.settings.api.max_streams:
-        again = {"retry-after": str(COME_AGAIN_SECONDS)}
-        raise Problem(503, ProblemType.TOO_MANY, "there are as many live streams as may be: come again", headers=again)
-    return EventStream(_events(visit, wanted_of(visit), after), lambda: _goes_on(visit), streams)
-
-
-def _streams_of(visit: Visit) -> "WeakSet[EventStream]":
-    """Those that are open, with those of the REST API."""
-    state = visit.request.app.state
-    if not hasattr(state, "streams"):
-        state.streams = WeakSet()
-    streams: WeakSet[EventStream] = state.streams
-    return streams
+    owner = visit.session.token.token_id
+    streams = streams_with_room(visit.request, owner)
+    return EventStream(_events(visit, wanted_of(visit), after), lambda: _goes_on(visit), streams, owner)
 
 
 def _goes_on(visit: Visit) -> bool:
@@ -131,7 +119,8 @@ async def _events(visit: Visit, wanted: Wanted, after: str | None) -> AsyncGener
         await asyncio.sleep(PAUSE_SECONDS)
 
 
+@lru_cache(MAX_REMEMBERED)
 def row_of(line: VerdictLine) -> bytes:
-    """A row of the table, in one line."""
+    """A row of the table, in one line; made once for all who look."""
     text = environment().get_template("parts/verdict_row.html").render(line=line, now=line.at)
     return " ".join(text.split()).encode("utf-8", "replace")

@@ -69,14 +69,13 @@ async def overview(visit: Visit) -> Response:
 
 
 async def _around(desk: Desk, told: Overview) -> tuple[Suspects, Sequence[tuple[str, Top]]]:
+    suspects = await desk.suspects()  # from memory: they are held while the store is away as well
     if not told.store.up:
-        return Suspects(suspects=()), ()
+        return suspects, ()
     try:
-        suspects, tops = await asyncio.gather(
-            desk.suspects(), asyncio.gather(*(desk.top(of, what, "1h", SHOWN) for of, what, _ in TOPS))
-        )
+        tops = await asyncio.gather(*(desk.top(of, what, "1h", SHOWN) for of, what, _ in TOPS))
     except StoreError:  # it has gone in between; the next look tells
-        return Suspects(suspects=()), ()
+        return suspects, ()
     return suspects, tuple(zip((title for _, _, title in TOPS), tops, strict=True))
 
 
@@ -122,7 +121,7 @@ def _of_suspects(told: Overview, suspects: Suspects) -> Sequence[Hint]:
 def _of_refusals(rates: Rates) -> Sequence[Hint]:
     usual = rates.refused_1h / HOUR
     lately = rates.refused_5m / MINUTES_5
-    if rates.refused_5m < MANY_REFUSED or lately < usual * SURGE:
+    if rates.refused_5m < MANY_REFUSED or not usual or lately < usual * SURGE:
         return []
     text = f"Refusals are {lately / usual:.0f} times as many as the hour's average: {rates.refused_5m:,} in 5 minutes."
     return [Hint(style="warn", text=text, place=place("live", action="reject"), link="Watch them")]

@@ -1,9 +1,11 @@
 """Who has the most: of any dimension, metric and window, now or at a time of the last two days."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
+from api.console.asking import Asked
 from api.console.showing import page
 from api.console.visits import Visit
 from api.console.wording import place
@@ -23,37 +25,46 @@ METRICS: Mapping[str, Sequence[str]] = {
     if _COUNTED[dimension]
 }
 """Dimension -> what is counted of it, those that are asked for most first."""
+CHOICES: Mapping[str, Any] = {
+    "metrics": METRICS,
+    "windows": WINDOWS,
+    "numbers": NUMBERS,
+    "minutes_back": MINUTES_BACK,
+    "step": STEP_MINUTES,
+}
 
 
 async def top(visit: Visit) -> Response:
     """Those with the most."""
     asked = visit.asked
-    dimension = asked.one_of("dimension", tuple(METRICS))
-    metric = asked.one_of("metric", _usual_first(METRICS[dimension]))
-    window = asked.one_of("window", ("1h", "5m", "1d"))
-    n = asked.count("n", NUMBERS[0], MAX_TOP)
-    chosen: dict[str, str | int] = {"dimension": dimension, "metric": metric, "window": window, "n": n}
-    ago = asked.number("ago")
+    chosen = _chosen(asked)
+    ago, at = asked.number("ago"), asked.number("at")
     if ago is not None:  # the slider says how long ago; an address that is kept says when
         return RedirectResponse(place("top", **chosen, at=_rounded(visit.now, ago)), 303)
-    at = asked.number("at")
-    told = await visit.desk.top(dimension, metric, window, n, at=at)
+    n = int(chosen["n"])
+    told = await visit.desk.top(str(chosen["dimension"]), str(chosen["metric"]), str(chosen["window"]), n, at=at)
     minutes = 0 if at is None else round((visit.now - at) / 60)
     return await page(
         visit.request,
         "top.html",
         told=told,
         chosen=chosen,
-        metrics=METRICS,
-        windows=WINDOWS,
-        numbers=NUMBERS,
         most=max((row.count for row in told.rows), default=0),
         back_minutes=min(max(minutes, 0), MINUTES_BACK),
-        minutes_back=MINUTES_BACK,
-        step=STEP_MINUTES,
         at=at,
         here=visit.place,
+        **CHOICES,
     )
+
+
+def _chosen(asked: Asked) -> dict[str, str | int]:
+    dimension = asked.one_of("dimension", tuple(METRICS))
+    return {
+        "dimension": dimension,
+        "metric": asked.one_of("metric", _usual_first(METRICS[dimension])),
+        "window": asked.one_of("window", ("1h", "5m", "1d")),
+        "n": asked.count("n", NUMBERS[0], MAX_TOP),
+    }
 
 
 def _usual_first(metrics: Sequence[str]) -> Sequence[str]:

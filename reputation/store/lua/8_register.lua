@@ -32,7 +32,7 @@ end
 local function sweep(keys, now, channel)
   local ids = redis.call('ZRANGEBYSCORE', keys[2], '-inf', integer(now), 'LIMIT', 0, SWEPT_AT_ONCE)
   for _, id in ipairs(ids) do
-    local entry = redis.call('HGET', keys[1], id)
+    local entry = string.sub(id, 1, 6) ~= 'token|' and redis.call('HGET', keys[1], id) -- the audit has no digest
     take_out(keys, id)
     changed(keys, now, channel, id, cjson.encode { what = 'expired', id = id, entry = entry or '' })
   end

@@ -113,6 +113,44 @@ async def test_who_comes_back_gets_what_he_missed(watch: Watch) -> None:
         assert [line.rule for line in [await anext(lines), await anext(lines)] if line is not None] == ["r3", "r4"]
 
 
+async def test_nobody_misses_a_line_because_another_one_was_erased(store: TroubledStore, watch: Watch) -> None:
+    async with aclosing(watch.follow()) as lines:
+        first = asyncio.ensure_future(anext(lines))
+        await asyncio.sleep(0)
+        for number in range(100, 140):
+            await publish(store, [number])
+            if number % 10 == 0:
+                watch.begin_anew()
+            await asyncio.sleep(0)
+        seen = [await asyncio.wait_for(first, 5)]
+        seen += [await asyncio.wait_for(anext(lines), 5) for _ in range(39)]
+    assert [line.rule for line in seen if line] == [f"r{number}" for number in range(100, 140)]
+
+
+async def test_who_comes_before_the_first_reading_is_over_waits_for_it(store: TroubledStore) -> None:
+    await publish(store, range(3))
+    early = Watch(store, 10)
+    async with aclosing(early.follow("0")) as lines:
+        first = asyncio.ensure_future(anext(lines))
+        await asyncio.sleep(0)
+        task = asyncio.create_task(early.run())
+        line = await asyncio.wait_for(first, 5)
+        assert line is not None
+        assert line.rule == "r0"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_stream_that_begins_before_where_we_are_is_another_one(
+    store: TroubledStore, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reputation.desk.watching.POLL_SECONDS", 0.001)
+    monkeypatch.setattr("reputation.store.memory_notes._now_ms", lambda: 1_000)
+    store.__init__()  # type: ignore[misc]  # it has lost its data
+    await publish(store, [7])
+    await until(lambda: [line.rule for line in watch.latest()] == ["r7"])
+
+
 async def test_who_follows_is_told_of_trouble(
     store: TroubledStore, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
