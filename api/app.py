@@ -26,6 +26,7 @@ def application(surroundings: Surroundings) -> FastAPI:
     app.state.surroundings = surroundings
     app.state.readiness = health.Readiness(surroundings)
     mistakes.install(app)
+    app.add_middleware(checks.Straight, method="POST", path="/v1/check", handler=checks.check)
     app.add_middleware(Door, surroundings=surroundings)
     for each in (checks.router, rest.router, repute.router, health.router, router):
         app.include_router(each)

@@ -48,7 +48,9 @@ class Places:
         self._most_of_network = most_of_network
         self._taken: Counter[str] = Counter()
 
-    def __len__(self) -> int:
+    @property
+    def taken(self) -> int:
+        """How many are connected."""
         return self._taken.total()
 
     def take(self, client: str) -> str | None:
@@ -60,7 +62,7 @@ class Places:
         """
         name = "" if self._most_of_network is None or _is_near(client) else network_of(client)
         is_full = bool(name) and self._taken[name] >= (self._most_of_network or 0)
-        if is_full or len(self) >= self._most:
+        if is_full or self.taken >= self._most:
             return None
         self._taken[name] += 1
         return name

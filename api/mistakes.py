@@ -45,13 +45,17 @@ _SAYS_NOTHING = frozenset({"Not Found", "Method Not Allowed", "Not Acceptable", 
 log = logging.getLogger("reputon.api")
 
 
+EXPECTED = (Problem, ConfigError, NothingThere, StoreError, RequestValidationError, HTTPException)
+
+
 def install(app: FastAPI) -> None:
     """Have the application answer with problems."""
-    for kind in (Problem, ConfigError, NothingThere, StoreError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, _answer)
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, answer)
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
+    """What its client is told about an error."""
     if isinstance(error, StoreMisuse):
         log.warning("%s %s: the store refuses: %s", request.method, request.url.path, error)
     return problem_of(error).response()

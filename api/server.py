@@ -125,10 +125,10 @@ async def _either(event: asyncio.Event, serving: "asyncio.Task[None]") -> None:
 class Server(uvicorn.Server):
     """uvicorn, but for its signals and its start, which are ours."""
 
-    def __init__(self, config: uvicorn.Config, places: Places) -> None:
+    def __init__(self, config: uvicorn.Config, places: Places | None = None) -> None:
         super().__init__(config)
         self.has_started = asyncio.Event()
-        self.places = places
+        self.places = places or Places(MAX_CONNECTIONS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""

@@ -272,7 +272,7 @@ class Register:
         return replace(
             self,
             _by_id=by_id,
-            _index=self._index.of_next(by_id, changes.keys()),
+            _index=self._index.of_next(by_id, frozenset(changes)),
             _judging=self._judging.changed(judging) if judging else self._judging,
             _combinations=self._combinations | {names for names in dimensions if "+" in names},
             _overrides=self._changed_overrides(overrides),

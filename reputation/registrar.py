@@ -22,7 +22,7 @@ Bugs: a process that starts while the store is away knows no entry.
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
@@ -223,7 +223,9 @@ class Registrar:
             texts = await self._store.entries(self._version)
             self._offset = texts.now_us / MICROSECONDS - (before + self._clock.monotonic()) / 2
             if texts.version != self._version:
+                known, self._has_begun = self._version if self._has_begun else None, True
                 await self._take(texts)
+                self.listeners.tell(await self._remarked(texts, known))
             self._has_begun = True
 
     async def _take(self, texts: Texts) -> None:
@@ -248,10 +250,16 @@ class Registrar:
             log.error("an entry is passed over: %s", error)
         if any(id.startswith(OVERRIDE) for id in changed):
             self._on_new_limits()
-        if self._has_begun and texts.whole:  # something may have been remarked that is not told any more
-            self.listeners.tell(REMARKS)
-        elif self._has_begun:
-            self.listeners.tell(changed)
+
+    async def _remarked(self, texts: Texts, known: int | None) -> Iterable[str]:
+        """What was remarked since a version; nothing for who has just begun, and has nothing old."""
+        if known is None:
+            return ()
+        if not texts.whole:
+            return texts.texts
+        if known:  # something may have been remarked that cannot be told any more
+            return REMARKS
+        return {_read_line(at_us, line).what for at_us, line in await self._store.audit(len(REMARKS))}
 
     def _take_tokens(self, texts: Mapping[str, str]) -> dict[str, ConfigError]:
         """Take up tokens; why some of them could not be read, which open nothing then."""

@@ -5,12 +5,15 @@ commands are run by bash as they are written. Two are not typed here: `make run`
 Makefile and started, and apt-get, whose packages must be those that the Makefile and `.ci/run` name.
 """
 
+import json
 import re
 import shlex
 import shutil
 import socket
 import subprocess
 import tomllib
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +101,7 @@ def test_what_to_install_is_what_the_makefile_and_the_ci_install() -> None:
 def test_the_commands_do_what_the_readme_says(newcomer: Newcomer) -> None:
     install, run, *commands = blocks("sh")
     assert (install.split()[0], run) == ("apt-get", "make run\n")
-    first, by_python, loop, explain, rules, check = commands
+    first, by_python, loop, explain, rules, token, check = commands
     refusal, log_line = blocks("")
 
     printed = newcomer.server.log
@@ -122,7 +125,7 @@ def test_the_commands_do_what_the_readme_says(newcomer: Newcomer) -> None:
     result = newcomer.types(explain)
     assert result.returncode == 0, result.stderr
     assert "action=tempfail reason=over-limit rule=sender-rate" in result.stdout
-    assert re.search(r"sender-rate\W+messages\W+30 of 30/1m\b", result.stdout), result.stdout
+    assert re.search(r"sender-rate\W+messages\W+30\W+30/1m\b", result.stdout), result.stdout
 
     result = newcomer.types(rules)
     assert result.returncode == 0, result.stderr
@@ -131,12 +134,31 @@ def test_the_commands_do_what_the_readme_says(newcomer: Newcomer) -> None:
     assert row[1] == "3"
     assert result.stdout.count("shadow") >= 14
 
+    result = newcomer.types(token)
+    assert result.returncode == 0, result.stderr
+    assert "/console" in printed
+    with urllib.request.urlopen(f"http://127.0.0.1:{API_PORT}/console", timeout=10) as page:
+        assert b"<form" in page.read()
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{API_PORT}/v1/top?dimension=sender&metric=messages&window=1h&n=1",
+        headers={"Authorization": f"Bearer {result.stdout.strip()}"},
+    )
+    wait_until(lambda: _rows(asked) == [("sender:alice@example.com", 30)], "the worst sender of the last hour is known")
+
     result = newcomer.types(check)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("deploy/quickstart.toml: good, 29 rules")
     assert 'listen = ["127.0.0.1:2525"]' in result.stdout
 
     assert newcomer.server.stop() == 0
+
+
+def _rows(asked: urllib.request.Request) -> list[tuple[str, int]]:
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return [(row["entity"], row["count"]) for row in json.load(answer)["rows"]]
+    except urllib.error.HTTPError:  # the token is known within a second
+        return []
 
 
 def test_the_lines_to_change_are_a_configuration() -> None:

@@ -1,6 +1,7 @@
 """What mail servers ask and tell: `checking` and `outcomes`.
 
     router      POST /v1/check, POST /v1/outcomes
+    Straight    the way of the first of these past the routes
 
 Both read their bodies themselves, so that a question costs no more than it must: FastAPI only knows them for the
 document.
@@ -19,6 +20,7 @@ from api.answers import encoded
 from api.checks.checking import check
 from api.checks.events import CheckedEvent
 from api.checks.outcomes import NewOutcome, outcomes
+from api.checks.straight import Straight
 from api.checks.verdicts import CheckedFinding, CheckedVerdict
 from api.rest.documenting import problems_of
 from api.rest.routing import BEARER
@@ -26,7 +28,7 @@ from reputation.access import Scope
 from reputation.desk.documents import OutcomeResult, OutcomeResults
 from reputation.desk.feedback_reports import MEDIA_TYPES
 
-__all__ = ["router"]
+__all__ = ["Straight", "check", "router"]
 
 
 class DirectRoute(APIRoute):

@@ -33,17 +33,14 @@ class Reader(Generic[Model]):
         self._plural = plural
         self._members = len(model.model_fields)
         self._one: TypeAdapter[Model] = TypeAdapter(model)
-        self._some: TypeAdapter[list[Model]] = TypeAdapter(
-            Annotated[list[model], Field(max_length=MAX_ITEMS, fail_fast=True)]  # type: ignore[valid-type]  # made here
-        )
+        several: Any = Annotated[list[model], Field(max_length=MAX_ITEMS, fail_fast=True)]  # type: ignore[valid-type]  # made here
+        self._some: TypeAdapter[list[Model]] = TypeAdapter(several)
 
     def read(self, body: bytes, most: int) -> tuple[Sequence[Model], bool]:
         """The documents in a body, and whether they are an array; raises `RequestValidationError`, `Problem`."""
         is_array = body.lstrip()[:1] == b"["
         try:
-            if body.count(b'"') > MANY_QUOTES:
-                self._check_members(from_json(body))
-            told = self._some.validate_json(body) if is_array else [self._one.validate_json(body)]
+            told = self._counted(body) if body.count(b'"') > MANY_QUOTES else self._told(body, is_array=is_array)
         except ValidationError as error:
             raise self._mistake(error, is_array=is_array) from None
         except ValueError as error:  # `from_json` has no kind of its own
@@ -52,16 +49,24 @@ class Reader(Generic[Model]):
             raise Problem(413, ProblemType.TOO_LARGE, f"{len(told)} {self._plural}: at most {most} in one request")
         return told, is_array
 
-    def _check_members(self, read: object) -> None:
-        """Raise `Problem` for a document with more members than there are."""
+    def _told(self, body: bytes, *, is_array: bool) -> list[Model]:
+        return self._some.validate_json(body) if is_array else [self._one.validate_json(body)]
+
+    def _counted(self, body: bytes) -> list[Model]:
+        """The same, where it raises `Problem` for a document with more members than there are.
+
+        Members that have the same name are one by then; the model would see each of them in the text.
+        """
+        read = from_json(body)
         for each in read if isinstance(read, list) else (read,):
             if isinstance(each, dict) and len(each) > self._members:
-                raise _told(f"{len(each)} members in one document, and there are no more than {self._members}")
+                raise _refused(f"{len(each)} members in one document, and there are no more than {self._members}")
+        return self._some.validate_python(read) if isinstance(read, list) else [self._one.validate_python(read)]
 
     def _mistake(self, error: ValidationError, *, is_array: bool) -> Exception:
         count = error.error_count()
         if count > MAX_ERRORS:  # to tell them apart costs 6 us each
-            return _told(f"{count} mistakes")
+            return _refused(f"{count} mistakes")
         found: list[Any] = error.errors(include_url=False, include_input=False, include_context=False)
         if is_array and _is_too_long(found):
             return Problem(413, ProblemType.TOO_LARGE, f"more than {MAX_ITEMS} {self._plural} in one request")
@@ -76,5 +81,5 @@ def _no_json(error: ValueError) -> dict[str, Any]:
     return {"type": "json_invalid", "loc": ("body",), "msg": f"Invalid JSON: {error}"}
 
 
-def _told(what: str) -> Problem:
+def _refused(what: str) -> Problem:
     return Problem(400, ProblemType.BAD_REQUEST, f"body: {what}", errors=[{"where": "body", "what": what}])

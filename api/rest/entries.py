@@ -1,5 +1,6 @@
 """What operators have put down, of all kinds, page by page; and what the three kinds share."""
 
+from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from fastapi import Request, Response
@@ -21,15 +22,19 @@ async def get_entries(request: Request, matching: Matching = "", after: After = 
 async def page(request: Request, kind: str, matching: str, after: str, n: int) -> Response:
     """Some of what is in force of a kind, or of all."""
     rows = await desk_of(request).entries(kind=kind, matching=matching, after=after, n=n)
-    headers = {} if rows.next is None else {"link": _next(matching, rows.next, n)}
+    headers = next_page({"matching": matching, "after": rows.next, "n": str(n)})
     return revalidated(request, rows, headers=headers)
 
 
-def _next(matching: str, after: str, n: int) -> str:
-    """The next page, relative to this one, so that it is right behind a proxy, too. RFC 8288 section 3.1."""
-    query = {"matching": matching, "after": after, "n": str(n)}
+def next_page(query: Mapping[str, str | None]) -> dict[str, str]:
+    """The header that names the next page; none where `after` is None.
+
+    It is relative to this page, so that it is right behind a proxy, too. RFC 8288 section 3.1.
+    """
+    if query["after"] is None:
+        return {}
     asked = urlencode({name: text for name, text in query.items() if text}, errors="surrogateescape")
-    return f'<?{asked}>; rel="next"'
+    return {"link": f'<?{asked}>; rel="next"'}
 
 
 async def put(request: Request, entry: NewEntry) -> Response:

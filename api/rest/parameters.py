@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from reputation.desk.contract import MAX_AUDIT, MAX_ENTRIES, MAX_TOP
+from reputation.desk.contract import MAX_AUDIT, MAX_ENTRIES, MAX_SUSPECTS, MAX_TOP
 from reputation.desk.documents import NewEntry, NewToken
 from reputation.entries import MAX_OVERRIDE_LIMITS, MAX_REASON_LENGTH
 from reputation.events import Stage
@@ -111,6 +111,8 @@ Matching = Annotated[
 ]
 After = Annotated[str, Query(max_length=MAX_ID, description="Only those after this id: `next` of the page before.")]
 EntriesN = Annotated[int, Query(ge=1, le=MAX_ENTRIES, description="How many, on one page.", examples=[100])]
+AfterSuspect = Annotated[str, Query(max_length=MAX_ID, description="Only those after: `next` of the page before.")]
+SuspectsN = Annotated[int, Query(ge=1, le=MAX_SUSPECTS, description="How many, on one page.", examples=[100])]
 AuditN = Annotated[int, Query(ge=1, le=MAX_AUDIT, description="How many.", examples=[100])]
 Actions = Annotated[tuple[Action, ...], Query(max_length=MAX_FILTERS, description="Only these; may be repeated.")]
 Stages = Annotated[tuple[Stage, ...], Query(max_length=MAX_FILTERS, description="Only these; may be repeated.")]
@@ -153,7 +155,8 @@ class NewBan(_Signed):
     action: RefusingAction = "reject"
     """How."""
     wide: bool = False
-    """Whether so large a network is meant."""
+    """Whether so much is meant: a network wider than /16, or /32 of IPv6; a whole `class`, `country`, `asn` or
+    `recipient_domain`."""
 
     def entry(self) -> NewEntry:
         """What the desk is told."""
@@ -193,7 +196,8 @@ class NewListing(_Signed):
     list: Annotated[str, Field(json_schema_extra=LIST)]
     """`allow`: no rule is about it; `block`: it is refused; or a list that rules ask for."""
     wide: bool = False
-    """Whether so large a network is meant to be blocked."""
+    """Whether so much is meant to be blocked, or on `allow` to be exempt from all rules: a network wider than /16, or
+    /32 of IPv6; a whole `class`, `country` or `asn`, and to be blocked a `recipient_domain`."""
 
     def entry(self) -> NewEntry:
         """What the desk is told."""

@@ -6,7 +6,8 @@ from fastapi import Body, Request, Response
 
 from api.answers import answered
 from api.rest import examples
-from api.rest.parameters import DimensionInPath, ToRelease, ValueInPath
+from api.rest.entries import next_page
+from api.rest.parameters import AfterSuspect, DimensionInPath, SuspectsN, ToRelease, ValueInPath
 from api.rest.resource import Resource
 from api.rest.routing import desk_of
 from reputation.access import Scope
@@ -17,9 +18,10 @@ RELEASE = Annotated[
 ]
 
 
-async def get_suspects(request: Request) -> Response:
-    """All who are held by a rule, the latest first."""
-    return answered(await desk_of(request).suspects())
+async def get_suspects(request: Request, after: AfterSuspect = "", n: SuspectsN = 100) -> Response:
+    """Who is held by a rule, the latest first. `next` and the `Link` header name the next page."""
+    found = await desk_of(request).suspects(after=after, n=n)
+    return answered(found, headers=next_page({"after": found.next, "n": str(n)}))
 
 
 async def get_case_file(request: Request, dimension: DimensionInPath, value: ValueInPath) -> Response:
@@ -40,6 +42,7 @@ RESOURCES: tuple[Resource, ...] = (
         scope=Scope.READ,
         summary="Who is held",
         example=examples.SUSPECTS,
+        is_paged=True,
         tag="suspects",
     ),
     Resource(

@@ -23,7 +23,7 @@ from reputation.desk.documents import EntryRow, EntryRows, NewEntry, Released
 
 AT_ONCE = 1_000
 """Entries of one question."""
-WideOption = Annotated[bool, typer.Option("--wide", help="So large a network is meant.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="So much is meant: a large network, or a whole class.")]
 
 
 @asking

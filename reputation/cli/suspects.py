@@ -27,6 +27,7 @@ from reputation.cli.printing import (
     title,
     word,
 )
+from reputation.desk.contract import MAX_SUSPECTS
 from reputation.desk.documents import CaseFile, Suspect, Suspects
 
 commands = typer.Typer(cls=WatchableGroup, invoke_without_command=True)
@@ -38,7 +39,7 @@ MAX_NAMED = 8
 @asking
 def suspects(where: Where, *, as_json: JsonOption = False, watch: WatchOption = None) -> None:
     """Show whom rules hold, since when and why."""
-    answer(where, lambda desk: desk.suspects(), show, as_json=as_json, watch=watch)
+    answer(where, lambda desk: desk.suspects(n=MAX_SUSPECTS), show, as_json=as_json, watch=watch)
 
 
 @commands.command("show")
@@ -54,6 +55,8 @@ def show(console: Console, found: Suspects, now: float) -> None:
         line(console, "Nobody is held.", WELL)
         return
     show_table(console, _table(found.suspects, now))
+    if found.next:
+        line(console, f"the latest {len(found.suspects):,} of {found.total:,}; all of them: reputon bans", BESIDE)
     first = quote(found.suspects[0].entity)
     line(console, f"see why: reputon suspects show {first}; let go: reputon release {first}", BESIDE)
 

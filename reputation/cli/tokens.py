@@ -40,7 +40,9 @@ ScopeOption = Annotated[
         metavar="SCOPE", help="read, check, write or admin; may be repeated.", autocompletion=completing.scopes
     ),
 ]
-RateOption = Annotated[float, typer.Option(metavar="NUMBER", min=0, help="Requests a second; 0: what [api] says.")]
+RateOption = Annotated[
+    float, typer.Option(metavar="NUMBER", min=0, help="Requests a second; 0: what the settings say.")
+]
 
 
 @commands.command("create")
@@ -50,7 +52,7 @@ def create(
     *,
     name: NameOption,
     scope: ScopeOption,
-    lasting: ForOption,
+    lasting: ForOption = "90d",
     reason: ReasonOption = "made by hand",
     rate: RateOption = 0.0,
     as_json: JsonOption = False,

@@ -44,7 +44,7 @@ FORGET_SECONDS = 1.2
 """Until every process has heard that it is to drop what it remembers."""
 CLAIM_SECONDS = 3 * 86_400.0
 """How long an outcome that was told by its key is known."""
-COUNTING_SECONDS = 30.0
+COUNTING_SECONDS = 10.0
 """How long somebody may take to count it."""
 _COUNTING, _COUNTED = "counting", "counted"
 TOKEN_ID_OCTETS = 4

@@ -12,8 +12,8 @@ Of a signature, ``header.d`` counts, and ``header.i`` where it is not told.
 
 Does not do: ask whether the field can be trusted. Whoever calls knows where it stood.
 
-Bugs: what stands before the first semicolon is never a result, though some leave the authserv-id out. White space
-around the dot of a property, or the slash of a version, is taken for a mistake.
+Bugs: that there is an authserv-id is not asked, for some leave it out: it is no result, and proves nothing. White
+space around the dot of a property, or the slash of a version, is taken for a mistake.
 """
 
 import re
@@ -42,7 +42,7 @@ def passed(field: str) -> Iterator[tuple[str, str]]:
         segments = segments_of(field)
     except Unreadable:
         return
-    for resinfo in segments[1:]:
+    for resinfo in segments:
         method, domain = _result(resinfo)
         if domain:
             yield method, domain

@@ -1,11 +1,11 @@
 """Who is suspected, why, and what a rule in shadow mode would have done: what the live stream tells, added up."""
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
-from operator import itemgetter
-from typing import NamedTuple
+from typing import cast
 
 from reputation.desk.describing import entry_row
 from reputation.desk.documents import CaseFile, EntityPage, Suspect, Suspects, VerdictLine, WouldDo, WouldRow
@@ -41,37 +41,36 @@ ADVICE: Mapping[str, tuple[str, ...]] = {
 """What to do, by dimension."""
 
 
-class Hold(NamedTuple):
-    """The ban of a rule, in the order in which they are shown."""
-
-    minus_since: float
-    id: str
-    ban: Ban
-
-
 def suspects_of(register: Register, now: float, *, after: str = "", n: int = 100) -> Suspects:
     """One page of those whom a rule holds, the latest first; raises `ConfigError` for an `after` that was no `next`.
 
     Holds that are over are on no page, but count in `total` until the store has swept them.
     """
-    held = register.index.made(holds_among)
-    first = bisect_right(held, _end_of(after), key=_order) if after else 0
-    in_force = (hold for hold in islice(held, first, None) if hold.ban.in_force(now))
-    page = list(islice(in_force, n + 1))
+    held, entries = register.index.made(_held), register.index.by_id
+    first = bisect_right(held, _end_of(after), key=lambda id: _order(entries[id], id)) if after else 0
+    found = (cast(Ban, entries[id]) for id in islice(held, first, None))
+    page = list(islice((ban for ban in found if ban.in_force(now)), n + 1))
     return Suspects(
-        suspects=tuple(suspect_of(hold.ban) for hold in page[:n]),
+        suspects=tuple(map(suspect_of, page[:n])),
         total=len(held),
-        next=f"{-page[n - 1].minus_since!r} {page[n - 1].id}" if len(page) > n else None,
+        next=f"{page[n - 1].created_at!r} {page[n - 1].id}" if len(page) > n else None,
     )
 
 
-def holds_among(entries: Mapping[str, Entry]) -> tuple[Hold, ...]:
-    """The bans of rules among entries by their ids, the latest first."""
-    found = [Hold(-ban.created_at, id, ban) for id, ban in entries.items() if isinstance(ban, Ban) and is_hold(ban)]
-    return tuple(sorted(found, key=_order))
+def _held(entries: Mapping[str, Entry], before: Sequence[str] | None, others: AbstractSet[str]) -> Sequence[str]:
+    """The ids of holds, the latest first; out of those of `before`, when only the entries of `others` may be others."""
+    if before is None:
+        ids = sorted(id for id, entry in entries.items() if is_hold(entry))
+        return sorted(ids, key=lambda id: -entries[id].created_at)
+    ids = [id for id in before if id not in others]
+    for id in others:
+        if is_hold(entries.get(id)):
+            insort(ids, id, key=lambda id: _order(entries[id], id))
+    return ids
 
 
-_order = itemgetter(0, 1)
+def _order(entry: Entry, id: str) -> tuple[float, str]:
+    return -entry.created_at, id
 
 
 def _end_of(after: str) -> tuple[float, str]:

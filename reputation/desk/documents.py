@@ -92,7 +92,7 @@ class NewEntry:
     list: str = ""
     """The list's name: allow, block, or one that rules ask for."""
     wide: bool = False
-    """Whether so large a network is meant."""
+    """Whether so much is meant: a large network, or a whole class, country, ASN or domain of recipients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

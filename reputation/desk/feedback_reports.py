@@ -24,6 +24,7 @@ subject in a charset that is not in `_CHARSETS` is shown as it came.
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from email.errors import MessageError
 from email.header import decode_header, make_header
 
@@ -71,10 +72,11 @@ def report_in(octets: bytes) -> OutcomeReport:
     place = next((place for place, part in enumerate(parts) if part.media_type == _FEEDBACK), None)
     if place is None:
         raise ConfigError(f"no feedback report (RFC 5965): there is no part of type {_FEEDBACK} in a {REPORT}")
-    return _report(parts[place].inner(), _original(parts[place + 1 :]), _key(message.header, octets))
+    report = _report(parts[place].inner(), _original(parts[place + 1 :]))
+    return replace(report, key=_key(message.header, report))
 
 
-def _report(fields: Header, original: Header, key: str) -> OutcomeReport:
+def _report(fields: Header, original: Header) -> OutcomeReport:
     kind = _kind(_text(fields.first("Feedback-Type")))
     sender, author = _address(fields, "Original-Mail-From"), _address(original, "From")
     proven = frozenset(_proven(fields.whole("Authentication-Results", MAX_RESULTS)))
@@ -90,7 +92,6 @@ def _report(fields: Header, original: Header, key: str) -> OutcomeReport:
         subject=_decoded(original.first("Subject")),
         sender_proven=_is_of(sender, proven, "spf"),
         author_proven=_is_of(author, proven, "dkim", "dmarc"),
-        key=key,
     )
 
 
@@ -166,7 +167,7 @@ def _is_of(address: str, proven: frozenset[tuple[str, str]], *methods: str) -> b
     return any((method, whose) in proven for method in methods)
 
 
-def _key(header: Header, octets: bytes) -> str:
-    """What a report is known by when it comes again."""
-    known = _text(header.first("Message-ID")).encode() or octets
+def _key(header: Header, report: OutcomeReport) -> str:
+    """What a report is known by when it comes again: its Message-ID is no secret, so it is what it says besides."""
+    known = f"{_text(header.first('Message-ID'))}\n{report}".encode("utf-8", "surrogatepass")
     return f"arf:{hashlib.blake2b(known, digest_size=16).hexdigest()}"

@@ -16,6 +16,7 @@ from reputation.tallies import VERDICTS, RuleTally, of_action
 from reputation.tallies import Tally as CountedTally
 from reputation.verdict import Action
 
+ASKING = "asking"
 BUSIEST = 10
 """Rules on the overview."""
 
@@ -82,17 +83,20 @@ async def overview_of(engine: Engine, settings: Settings) -> Overview:
 
 async def _store_health(engine: Engine, settings: Settings) -> StoreHealth:
     started = time.monotonic()
+    live = engine.upkeep.live
     try:
         name, up = await engine.store.ping(), True
+        seconds = time.monotonic() - started
+        live = await engine.store.beat(ASKING, 0.0)  # who only asks does not count
     except StoreError as error:
-        name, up = str(error), False
+        name, up, seconds = str(error), False, 0.0
     return StoreHealth(
         up=up,
         whole=up and engine.store.whole,
         name=name,
         url=without_password(settings.store.url),
-        answer_ms=round((time.monotonic() - started) * 1e3, 3) if up else None,
-        processes=engine.upkeep.live,
+        answer_ms=round(seconds * 1e3, 3) if up else None,
+        processes=live,
     )
 
 

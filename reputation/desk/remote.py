@@ -113,7 +113,7 @@ class RemoteDesk:
         return await self._get(_path("rules", rule) + "/would-do", WouldDo)
 
     async def suspects(self, *, after: str = "", n: int = 100) -> Suspects:
-        return await self._get("suspects", Suspects, {"after": after, "n": n})
+        return await self._get("suspects", Suspects, {"after": after, "n": n} if after or n != 100 else None)
 
     async def case_file(self, entity: str) -> CaseFile:
         return await self._get(_path("suspects", *_parts(entity)), CaseFile)

@@ -165,7 +165,8 @@ class Watch:
         return self._lines[self._first].at if self._lines else None
 
     async def follow(self, after: str | None = None) -> AsyncGenerator[VerdictLine | None, None]:
-        """Lines as they come, from now on or after one of the stream; None when there was none for a while.
+        """Lines as they come, from now on or after one of the stream; None after what is remembered, and when
+        there was none for a while.
 
         Raises `StoreUnavailable` while the store does not answer.
         """

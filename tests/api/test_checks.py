@@ -249,3 +249,19 @@ async def test_another_scope_may_not_ask(api: Api, scope: str) -> None:
     async with api.client(await api.token(scope)) as session:
         problem = await asked(session, RCPT, 403)
         assert problem["type"] == "/problems/wrong-scope"
+
+
+async def test_checks_are_counted_by_their_path(
+    checking: aiohttp.ClientSession, reading: aiohttp.ClientSession
+) -> None:
+    """They go past the routes, and are requests like others."""
+    await asked(checking, RCPT)
+    await asked(checking, {}, 400)
+    async with checking.get("/v1/check") as answer:
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    async with checking.post("/v1/check", json=RCPT) as answer:
+        assert answer.headers["cache-control"] == "no-store"
+    async with reading.get("/metrics") as answer:
+        text = await answer.text()
+    for status in ("2xx", "4xx"):
+        assert f'reputon_api_requests_total{{route="/v1/check",status="{status}"}}' in text

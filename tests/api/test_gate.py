@@ -5,6 +5,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 from starlette.requests import Request
 
 from api.gate import BURST_SECONDS, FAILURES_SECONDS, MAX_FAILURES, Gate
@@ -50,6 +51,15 @@ async def test_who_has_no_token_is_told_to_bring_one_and_nothing_of_an_error(api
     """RFC 6750 section 3: no error code where no credentials were sent."""
     async with api.client() as anybody:
         assert await refusal(anybody) == (401, 'Bearer realm="reputon"', "bad-token")
+
+
+async def test_of_two_tokens_none_is_taken(api: Api) -> None:
+    """RFC 9110 section 5.3: it is one field."""
+    good = f"Bearer {await api.token('read')}"
+    async with api.client() as anybody:
+        for first, second in ((good, good), (good, f"Bearer {UNKNOWN}"), (f"Bearer {UNKNOWN}", good)):
+            headers = CIMultiDict([("authorization", first), ("authorization", second)])
+            assert await refusal(anybody, headers=headers) == (400, "", "bad-request")
 
 
 @pytest.mark.parametrize(

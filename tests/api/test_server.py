@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ import pytest
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Message
 
 from api import protocol
 from api.app import application
 from api.connections import Places
+from api.door import SMALL_OCTETS, Exchange
 from api.gate import Gate
 from api.protocol import cut_off_late
 from api.server import Server, config_of
@@ -29,9 +31,10 @@ from api.surroundings import Surroundings
 from reputation.config import Settings
 from reputation.desk.local import EngineDesk
 from reputation.engine import Engine
-from reputation.errors import ConfigError, NothingThere, StoreUnavailable
+from reputation.errors import ConfigError, NothingThere, StoreMisuse, StoreUnavailable
 from reputation.policy import Policy
 from reputation.remarks import RELOAD
+from reputation.store import memory_register
 from reputation.store.memory import MemoryStore
 from tests.api.conftest import Api, Process, api_program, new_token, status_of, until_answer
 from tests.servers import RedisServer, free_port, wait_until
@@ -66,7 +69,7 @@ class House:
 
 
 @asynccontextmanager
-async def house_of(**api: Any) -> AsyncIterator[House]:
+async def house_of(places: Places | None = None, **api: Any) -> AsyncIterator[House]:
     settings = Settings.model_validate({"api": {"max_body_bytes": 65_536, "console": False, **api}})
     engine = Engine(policy=Policy(rules=()), store=MemoryStore())
     path = Path("reputon.toml")
@@ -81,7 +84,7 @@ async def house_of(**api: Any) -> AsyncIterator[House]:
     engine.registrar.tokens[token.token_id] = token
     listening = socket.create_server(("127.0.0.1", 0))
     app = application(surroundings)
-    server = Server(config_of(app, None), Places(100))
+    server = Server(config_of(app, None), places)
     serving = asyncio.create_task(server.serve([listening]))
     await server.has_started.wait()
     try:
@@ -125,6 +128,7 @@ def raising(house: House, error: Exception) -> None:
         (ConfigError("limits: \udce9"), 400, "bad-request", [{"where": "limits", "what": "\udce9"}]),
         (NothingThere("there is no entry"), 404, "not-there", None),
         (StoreUnavailable("at 192.0.2.1:6379"), 503, "store-away", None),
+        (StoreMisuse("192.0.2.1:6379: NOPERM"), 507, "store-refuses", None),
         (ZeroDivisionError("secret"), 500, "our-fault", None),
     ],
 )
@@ -218,6 +222,64 @@ def test_what_the_server_says_by_itself_forbids_to_guess(own_process: Process) -
     assert own_process.program.lines("Invalid HTTP") == []
 
 
+async def test_a_field_of_an_answer_is_said_once() -> None:
+    async with house_of(console=True) as house, house.client() as asked:
+        for path, wanted in (("/healthz", "no-referrer"), ("/console/login", "same-origin")):
+            async with asked.get(path) as answer:
+                assert answer.headers.getall("referrer-policy") == [wanted]
+                assert len({name.lower() for name in answer.headers}) == len(answer.headers), path
+
+
+@pytest.mark.parametrize(("is_behind", "name"), [(True, "__Secure-reputon"), (False, "reputon")])
+async def test_the_cookie_is_for_tls_alone_where_a_proxy_speaks_it(is_behind: bool, name: str) -> None:
+    listen = ["192.0.2.1:8025" if is_behind else "127.0.0.1:8025"]
+    async with house_of(console=True, plain_from_anywhere=is_behind, listen=listen) as house, house.client() as asked:
+        form = {"token": house.token}
+        async with asked.post("/console/login", data=form, allow_redirects=False) as answer:
+            (cookie,) = [text for text in answer.headers.getall("set-cookie") if text.startswith(f"{name}=")]
+            assert ("secure" in cookie.lower().replace("__secure-", "")) == is_behind
+
+
+async def test_a_client_that_breaks_off_is_nobodys_news(house: House) -> None:
+    """What uvloop raises of a connection that it knows to be closed, and the server does not know yet."""
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(_: Message) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    exchange = Exchange({"type": "http", "headers": []}, receive, send, 1_000, house.surroundings.stopping)
+    await exchange.send({"type": "http.response.start", "status": 200})
+    await exchange.send({"type": "http.response.body", "body": b"x", "more_body": True})
+    assert not exchange.is_open
+
+
+async def test_what_the_store_refuses_is_told_where_it_is_about_what_was_asked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_register, "MAX_REGISTERED", 1)
+    async with house.client() as asked:
+        statuses = []
+        for target in ("ip:192.0.2.7", "ip:192.0.2.8"):
+            async with asked.post("/v1/bans", json={"target": target, "reason": "a test"}) as answer:
+                body = await answer.json(content_type=None)
+                statuses.append(answer.status)
+        assert statuses == [201, 507]
+        assert (body["type"], "retry-after" in answer.headers) == ("/problems/store-refuses", False)
+        assert body["detail"] == "the register has 1 entries already: lift some"
+
+
+async def test_a_store_that_refuses_us_makes_us_not_ready(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuses() -> str:
+        raise StoreMisuse("192.0.2.1:6379: NOAUTH")
+
+    monkeypatch.setattr(house.surroundings.engine.store, "ping", refuses)
+    async with house.client() as asked, asked.get("/readyz") as answer:
+        assert answer.status == 503
+        assert "192.0.2.1" not in await answer.text()
+
+
 # Bounds
 
 
@@ -265,6 +327,27 @@ async def test_a_body_in_pieces_is_counted_as_it_comes(house: House) -> None:
     assert (status, fields["connection"]) == (413, "close")
     assert json.loads(body)["type"] == "/problems/too-large"
     writer.close()
+
+
+@pytest.mark.parametrize("path", ["/console/login", "/v1/bans", "/healthz"])
+async def test_what_is_no_check_has_a_small_body(path: str) -> None:
+    async with house_of(max_body_bytes=2**21, console=True) as house:
+        reader, writer = await house.connected()
+        writer.write(house.head(f"Content-Length: {SMALL_OCTETS + 1}", path=path))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+        writer.close()
+
+
+async def test_a_form_in_pieces_is_counted_as_it_comes() -> None:
+    async with house_of(max_body_bytes=2**21, console=True) as house:
+        reader, writer = await house.connected()
+        kind = "Content-Type: application/x-www-form-urlencoded"
+        writer.write(house.head("Transfer-Encoding: chunked", kind, path="/console/login"))
+        writer.write(b"%x\r\n" % (SMALL_OCTETS + 1) + b"x" * (SMALL_OCTETS + 1) + b"\r\n")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+        writer.close()
 
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
@@ -320,6 +403,67 @@ async def test_whoever_waits_for_us_is_not_cut_off(house: House, monkeypatch: py
             async with asked.post("/v1/slow", data=b"x") as answer:
                 assert await answer.text() == "slow"
     sweeping.cancel()
+
+
+@pytest.mark.parametrize("asked_for", [1, 100])
+async def test_whoever_takes_nothing_is_cut_off(house: House, asked_for: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("TAKING_SECONDS", 0.3), ("SWEEP_SECONDS", 0.05)):
+        monkeypatch.setattr(protocol, name, seconds)
+
+    async def large() -> Response:
+        return Response(b"x" * 2**24)
+
+    house.app.add_api_route("/v1/large", large, methods=["POST"])
+    sweeping = asyncio.create_task(cut_off_late(house.server.server_state.connections))
+    with socket.create_connection(("127.0.0.1", house.port), timeout=PATIENCE_SECONDS) as client:
+        client.sendall(house.head("Content-Length: 0", path="/v1/large") * asked_for)
+        await until(lambda: house.server.places.taken == 1)
+        await until(lambda: not house.server.server_state.connections)
+        await until(lambda: house.server.places.taken == 0)
+    sweeping.cancel()
+
+
+async def test_whoever_takes_it_slowly_is_not_cut_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("TAKING_SECONDS", 0.4), ("SWEEP_SECONDS", 0.02)):
+        monkeypatch.setattr(protocol, name, seconds)
+
+    async def large() -> Response:
+        return Response(b"x" * 2**24)
+
+    house.app.add_api_route("/v1/large", large, methods=["POST"])
+    sweeping = asyncio.create_task(cut_off_late(house.server.server_state.connections))
+    reader, writer = await house.connected()
+    writer.write(house.head("Content-Length: 0", path="/v1/large"))
+    taken, began = 0, time.monotonic()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while taken < 2**24:
+            taken += len(await reader.readexactly(min(2**20, 2**24 - taken)))
+            await asyncio.sleep(0.06)
+    assert time.monotonic() - began > 0.8
+    sweeping.cancel()
+    writer.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until it is so, while the server goes on."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_one_connection_too_many_is_closed_at_once_and_there_is_room_when_another_has_gone() -> None:
+    places = Places(2)
+    async with house_of(places) as house:
+        opened = [await house.connected() for _ in range(2)]
+        await until(lambda: places.taken == 2)
+        reader, writer = await house.connected()
+        assert await rest_of(reader) == b""
+        writer.close()
+        opened[0][1].close()
+        await until(lambda: places.taken == 1)
+        async with house.client() as asked:
+            assert await status_of(asked, "/healthz") == 200
+        opened[1][1].close()
 
 
 # Its end

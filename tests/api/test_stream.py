@@ -12,8 +12,11 @@ import aiohttp
 import pytest
 from starlette.types import Message
 
+from api.console.pages.live import row_of
 from api.rest import events
+from api.rest import stream as rest_stream
 from api.rest.events import Event, EventStream
+from reputation.desk.documents import VerdictLine
 from tests.api.conftest import PATIENCE_SECONDS, Api
 from tests.builders import mail, rcpt
 
@@ -35,7 +38,7 @@ count = "messages"
 limits = ["2/1h"]
 action = "reject"
 """
-MAX_STREAMS = 6
+MAX_STREAMS = events.MAX_OF_TOKEN + 2
 
 
 @pytest.fixture(scope="module")
@@ -174,17 +177,30 @@ async def test_what_names_nothing_is_a_mistake(reading: aiohttp.ClientSession, q
 
 
 async def test_one_stream_too_many_is_told_to_come_again_and_can_when_another_has_gone(
-    reading: aiohttp.ClientSession,
+    reading: aiohttp.ClientSession, writing: aiohttp.ClientSession
 ) -> None:
     async with AsyncExitStack() as streams:
-        for _ in range(MAX_STREAMS):
-            await begun(reading, streams)
+        for number in range(MAX_STREAMS):
+            await begun((reading, writing)[number % 2], streams)
         async with reading.get("/v1/stream") as answer:
             assert answer.status == 503
             assert int(answer.headers["retry-after"]) > 0
             assert (await answer.json())["type"] == "/problems/too-many-requests"
     async with AsyncExitStack() as streams:
         await begun(reading, streams)
+
+
+async def test_one_token_does_not_take_the_streams_of_all(
+    reading: aiohttp.ClientSession, writing: aiohttp.ClientSession
+) -> None:
+    async with AsyncExitStack() as streams:
+        for _ in range(events.MAX_OF_TOKEN):
+            await begun(reading, streams)
+        async with reading.get("/v1/stream") as answer:
+            assert answer.status == 429
+            assert int(answer.headers["retry-after"]) > 0
+            assert (await answer.json())["type"] == "/problems/too-many-requests"
+        await begun(writing, streams)
 
 
 async def begun(asked: aiohttp.ClientSession, streams: AsyncExitStack) -> None:
@@ -232,6 +248,15 @@ async def test_a_stream_says_when_the_store_is_away_and_goes_on_when_it_is_back(
             while (await own_api.engine.judge(mail("back@example.com"))).action != "reject":
                 await asyncio.sleep(0.05)
         assert "sender:back@example.com" in (await stream.verdict())["entities"]
+
+
+def test_a_line_is_encoded_once_for_all_who_listen() -> None:
+    lines = [VerdictLine(id="1-0", at=1.0, node="a/1", stage="mail", action="accept", reason="ok") for _ in range(2)]
+    first, second = (rest_stream._event_of(line) for line in lines)
+    assert first is second
+    assert first.spelled() is second.spelled()
+    assert first.spelled().startswith(b"id: 1-0\nevent: verdict\ndata: {")
+    assert row_of(lines[0]) is row_of(lines[1])
 
 
 # The stream itself, with events of the test's, and nobody in between

@@ -2,8 +2,10 @@
 
 import asyncio
 import shutil
+import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from api import connections
+from api.connections import Listener, Places
 from api.files import certificates_of
 from reputation.api_settings import ApiSettings
+from reputation.certificates import Certificates
+from reputation.front_end_settings import TlsSettings
 from tests.api.conftest import api_program, new_token
 from tests.api.test_server import outcome
 from tests.certificates_for_tests import make_certificate
@@ -196,3 +202,42 @@ def test_a_key_that_is_good_is_said_to_be(tls: TlsFiles, tmp_path: Path) -> None
     table = f'[api.tls]\ncertificate = "{tls.certificate}"\nkey = "{tls.key}"\nclient_ca = "{tls.ca}"'
     status, said = outcome(tmp_path, table, "--check")
     assert (status, [line for line in said if "is valid for less than 2 days: renew it" not in line]) == (0, [])
+
+
+async def test_whoever_does_not_shake_hands_is_let_go_and_holds_a_place_until_then(
+    tls: TlsFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.3)
+    settings = TlsSettings(certificate=str(tls.certificate), key=str(tls.key))
+    places, lost = Places(2), asyncio.Event()
+
+    class Silent(asyncio.Protocol):
+        def __init__(self, over: Callable[[], None]) -> None:
+            self._over = over
+
+        def connection_lost(self, _: Exception | None) -> None:
+            self._over()
+            lost.set()
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    listener = Listener(listening, places, Silent, Certificates(settings).context)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        began = time.monotonic()
+        assert await waiting[2][0].read() == b""
+        assert places.taken == 2
+        for reader, _ in waiting[:2]:
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        assert time.monotonic() - began > 0.2
+        assert places.taken == 0
+        _, writer = await asyncio.open_connection("localhost", port, ssl=trusting(tls))
+        assert places.taken == 1
+        writer.close()
+        await lost.wait()
+        assert places.taken == 0
+        listener.close()
+        await listener.wait_closed()
+    for _, writer in waiting:
+        writer.close()

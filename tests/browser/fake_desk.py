@@ -356,7 +356,7 @@ class FakeDesk:
             recent=tuple(self.lines[:10]),
         )
 
-    async def suspects(self) -> Suspects:
+    async def suspects(self, *, after: str = "", n: int = 100) -> Suspects:
         rows = [] if self.is_empty else range(5)
         return Suspects(
             suspects=tuple(

@@ -288,6 +288,11 @@ def refusal(entry: Entry, *never_ban: str, wide: bool = False) -> str:
         ("sender:bob@mail.example.com", "sender_domain:example.com"),
         ("sender_domain:example.com", "sender:bob@mail.example.com"),
         ("recipient:postmaster@example.com", "recipient_domain:example.com"),
+        ("ip+sender:127.0.0.1,a@example.com", "ip:127.0.0.0/8"),
+        ("prefix+user:192.0.2.0/24,bob", "ip:192.0.2.7"),
+        ("sender+recipient:a@example.com,b@example.net", "sender:a@example.com"),
+        ("ip+sender_domain:198.51.100.7,example.com", "sender:a@example.com"),
+        ("user+ip:bob,192.0.2.7", "user+ip:bob,192.0.2.7"),
     ],
 )
 def test_what_touches_a_never_ban_target_is_refused_by_name(banned: str, never: str) -> None:
@@ -307,7 +312,9 @@ def test_what_touches_a_never_ban_target_is_refused_by_name(banned: str, never: 
         ("sender:bob", "sender_domain:bob"),
         ("sender_domain:example.com", "recipient_domain:example.com"),
         ("user:192.0.2.7", "ip:192.0.2.7"),
-        ("sender+recipient:a@example.com,b@example.net", "sender:a@example.com"),
+        ("sender+recipient:a@example.com,b@example.net", "sender:b@example.net"),
+        ("ip+sender:192.0.2.8,a@example.com", "ip:192.0.2.7"),
+        ("ip+sender:~00112233445566778899aabbccddeeff", "ip:192.0.2.7"),
     ],
 )
 def test_what_only_resembles_a_never_ban_target_is_not(banned: str, never: str) -> None:
@@ -323,11 +330,41 @@ def test_what_only_resembles_a_never_ban_target_is_not(banned: str, never: str) 
     ],
 )
 def test_a_wide_ban_is_made_only_when_it_is_meant(text: str, advice: str) -> None:
-    for entry in (ban(text), listing("block", text)):
+    for entry in (ban(text), listing("block", text), listing("allow", text)):
         assert advice in refusal(entry)
         assert not refusal(entry, wide=True)
-    assert not refusal(listing("allow", text))
+    assert not refusal(listing("vip", text))
     assert not refusal(override(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("class:outbound", "all mail of a kind"),
+        ("country:DE", "a whole country"),
+        ("asn:64500", "all networks of an operator"),
+        ("country+class:DE,inbound", "a whole country, all mail of a kind"),
+    ],
+)
+def test_a_whole_class_is_banned_or_exempted_only_when_it_is_meant(text: str, what: str) -> None:
+    for entry in (ban(text), listing("block", text), listing("allow", text)):
+        assert f'"{text}" is {what}: name somebody in it, or say that so much is meant: --wide' in refusal(entry)
+        assert not refusal(entry, wide=True)
+    assert not refusal(listing("vip", text))
+    assert not refusal(override(text))
+
+
+def test_mail_to_a_whole_domain_is_exempted_without_more_and_refused_only_when_it_is_meant() -> None:
+    text = "recipient_domain:example.net"
+    assert "all mail to a domain" in refusal(ban(text))
+    assert not refusal(ban(text), wide=True)
+    assert not refusal(listing("allow", text))
+
+
+@pytest.mark.parametrize("text", ["sender+asn:a@example.com,64500", "ip+class:192.0.2.7,inbound", "helo:localhost"])
+def test_who_is_one_of_a_whole_class_is_not_wide(text: str) -> None:
+    assert not refusal(ban(text))
+    assert not refusal(listing("allow", text))
 
 
 @pytest.mark.parametrize("text", ["ip:10.0.0.0/16", "ip:2001:db8::/32"])

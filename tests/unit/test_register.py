@@ -20,7 +20,7 @@ from reputation.entries import (
 )
 from reputation.errors import ConfigError
 from reputation.events import ClientAddress, Stage
-from reputation.keys import Dimension, Entities, Entity, parse_entity
+from reputation.keys import Dimension, Entities, Entity, composite, parse_entity
 from reputation.register import UNKNOWN, Register, Standing
 from reputation.spelling import network_id
 from reputation.verdict import Action, Reason, Verdict
@@ -150,6 +150,83 @@ def test_never_ban_protects_in_its_own_dimension() -> None:
     register = Register.of([ban("user:alice"), ban("ip:192.0.2.0/24")], [target("ip:192.0.2.7")])
     assert register.standing(ALICE, CLIENT, NOW).ban == ban("user:alice")
     assert register.standing({}, ip_address("192.0.2.8"), NOW).ban == ban("ip:192.0.2.0/24")
+
+
+RELAYED = entities(
+    *(
+        "ip:192.0.2.7",
+        "prefix:192.0.2.0/24",
+        "asn:64500",
+        "country:DE",
+        "rdns_domain:example.org",
+        "helo:mx.example.org",
+    ),
+    *("sender:alice@example.com", "sender_domain:example.com", "recipient:bob@example.net", "user:alice"),
+    "class:inbound",
+)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        *("ip:192.0.2.7", "asn:64500", "country:DE", "rdns_domain:example.org", "helo:mx.example.org"),
+        *("ip+sender:192.0.2.7,alice@example.com", "sender+helo:alice@example.com,mx.example.org"),
+        *("user+asn:alice,64500", "country+class:DE,inbound"),
+    ],
+)
+def test_a_client_that_is_never_banned_is_refused_for_nothing_that_says_who_he_is(stored: str) -> None:
+    refusals: list[Judging] = [ban(stored), listing("block", stored)]
+    assert Register.of(refusals, [target("ip:192.0.2.7")]).standing(RELAYED, CLIENT, NOW) is UNKNOWN
+    assert Register.of(refusals, [target("ip:192.0.2.8")]).standing(RELAYED, CLIENT, NOW).ban == ban(stored)
+
+
+def test_a_client_that_is_never_banned_is_not_refused_by_a_combination_of_which_only_a_hash_is_left() -> None:
+    long = entities("helo:" + "x" * 200, "sender:" + "y" * 250 + "@example.com")
+    both = composite(long, [Dimension.HELO, Dimension.SENDER])
+    assert both is not None
+    assert both.id.startswith("~")
+    refused = ban(str(both))
+    assert Register.of([refused]).standing(long, CLIENT, NOW).ban == refused
+    assert Register.of([refused], [target("ip:192.0.2.7")]).standing(long, CLIENT, NOW) is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        *("sender:alice@example.com", "sender_domain:example.com", "user:alice", "recipient:bob@example.net"),
+        *("user+recipient:alice,bob@example.net", "class:inbound"),
+    ],
+)
+def test_who_sends_through_a_relay_of_ours_is_refused_by_his_own_name(stored: str) -> None:
+    register = Register.of([ban(stored)], [target("ip:192.0.2.7")])
+    assert register.standing(RELAYED, CLIENT, NOW).ban == ban(stored)
+
+
+@pytest.mark.parametrize(
+    ("never", "stored"),
+    [
+        ("user:alice", "user+recipient:alice,bob@example.net"),
+        ("sender_domain:example.com", "sender+recipient:alice@example.com,bob@example.net"),
+        ("sender:alice@example.com", "ip+sender_domain:192.0.2.7,example.com"),
+        ("user+recipient:alice,bob@example.net", "user+recipient:alice,bob@example.net"),
+    ],
+)
+def test_what_is_never_banned_protects_what_it_is_joined_in(never: str, stored: str) -> None:
+    assert Register.of([ban(stored)], [target(never)]).standing(RELAYED, CLIENT, NOW) is UNKNOWN
+    assert Register.of([ban(stored)]).standing(RELAYED, CLIENT, NOW).ban == ban(stored)
+
+
+def test_what_is_never_banned_protects_what_it_is_joined_in_for_whoever_asks() -> None:
+    stored = parse_entity("ip+sender:192.0.2.7,alice@example.com", SPELLING)
+    for never in ("ip:192.0.2.0/24", "sender:alice@example.com", "sender_domain:example.com"):
+        assert Register.of([ban(str(stored))], [target(never)]).standing_of(stored, NOW) is UNKNOWN
+    assert Register.of([ban(str(stored))]).standing_of(stored, NOW).ban == ban(str(stored))
+
+
+def test_an_exemption_of_a_client_that_is_never_banned_counts() -> None:
+    allow = listing("allow", "helo:mx.example.org")
+    register = Register.of([allow, ban("asn:64500")], [target("ip:192.0.2.7")])
+    assert register.standing(RELAYED, CLIENT, NOW).allow == allow
 
 
 def test_loopback_is_never_refused() -> None:
@@ -385,6 +462,7 @@ def test_a_register_that_was_changed_is_as_one_made_of_what_is_left(rounds: list
         left = {id: entry for id, entry in {**left, **told}.items() if entry is not None}
     fresh = Register.of(left.values())
     assert register.entries == fresh.entries
+    assert register.index.rows == fresh.index.rows
     assert register.has_overrides == fresh.has_overrides
     for entity in (
         Entity("ip", "192.0.2.7"),

@@ -113,7 +113,8 @@ def _of_suspects(told: Overview, suspects: Suspects) -> Sequence[Hint]:
     if not held:
         return []
     latest = held[0]
-    many = "1 is held by a rule" if len(held) == 1 else f"{len(held):,} are held by rules"
+    total = max(suspects.total, len(held))
+    many = "1 is held by a rule" if total == 1 else f"{total:,} are held by rules"
     text = f"{many}; the latest, {latest.entity:.80}, {relative(latest.since, told.at)}."
     return [Hint(style="warn", text=text, place=place("suspects"), link="See who, and why")]
 

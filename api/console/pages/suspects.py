@@ -11,11 +11,21 @@ from api.console.visits import Visit
 from api.console.wording import place
 from reputation.desk.documents import CaseFile
 
+ON_A_PAGE = 100
+
 
 async def suspects(visit: Visit) -> Response:
-    """All of them."""
-    told = await visit.desk.suspects()
-    return await page(visit.request, "suspects.html", told=told, here=visit.place)
+    """One page of them."""
+    after = visit.asked.text("after")
+    told = await visit.desk.suspects(after=after, n=ON_A_PAGE)
+    return await page(
+        visit.request,
+        "suspects.html",
+        told=told,
+        following=place("suspects", after=told.next) if told.next else "",
+        beginning=place("suspects") if after else "",
+        here=visit.place,
+    )
 
 
 async def case(visit: Visit) -> Response:

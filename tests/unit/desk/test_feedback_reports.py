@@ -7,12 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reputation.desk.documents import OutcomeReport
 from reputation.desk.feedback_reports import report_in
-from reputation.desk.mime_parts import MAX_PARTS
 from reputation.desk.report_parts import MAX_PARTS
 from reputation.desk.reports import outcome_of
 from reputation.errors import ConfigError
@@ -134,13 +131,10 @@ def test_what_the_message_says_of_itself_proves_nothing() -> None:
     assert (read.author, read.sender_proven, read.author_proven) == ("News@Sender.Example", False, False)
 
 
-@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
-def test_a_report_that_was_forwarded_is_found(line_end: bytes) -> None:
-    inside = b"Content-Type: message/rfc822\r\n\r\n" + REPORT
-    footer = b"\r\n--list\r\nContent-Type: text/plain\r\n\r\nsent to all of the list\r\n--list--\r\n"
+def test_a_report_within_another_message_is_told_so() -> None:
     head = b"Subject: Fwd\r\nContent-Type: multipart/mixed; boundary=list\r\n\r\n--list\r\n"
-    read = report_in((head + inside + footer).replace(b"\r\n", line_end))
-    assert (read.client, read.subject) == ("192.0.2.99", "A very göod offer")
+    with pytest.raises(ConfigError, match="no part of type message/feedback-report in a multipart/report"):
+        report_in(head + b"Content-Type: message/rfc822\r\n\r\n" + REPORT + b"\r\n--list--\r\n")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +181,6 @@ def test_the_same_report_has_the_same_key() -> None:
     assert report_in(REPORT).key == report_in(REPORT.replace(b"From: <abuse@", b"Received: x\r\nFrom: <abuse@")).key
     assert report_in(REPORT).key != report_in(other).key
     assert report_in(REPORT).key == report_in(REPORT.replace(b"\r\n", b"\n")).key
-    assert report_in(REPORT).key != report_in(REPORT.replace(b"192.0.2.99", b"192.0.2.98")).key, "its ID is no secret"
     without = REPORT.replace(b"Message-ID: <fbl-1@provider.example>\r\n", b"")
     assert report_in(without).key == report_in(without).key != report_in(REPORT).key
 
@@ -267,12 +260,3 @@ def test_hostile_fields_do_no_harm(field: str) -> None:
 def test_a_subject_in_no_charset_is_shown_as_it_came() -> None:
     odd = REPORT.replace(b"=?utf-8?q?A_very_g=C3=B6od_offer?=", b"=?nonsense?q?A_very?=")
     assert report_in(odd).subject == "=?nonsense?q?A_very?="
-
-
-@given(st.lists(st.tuples(st.integers(0, len(REPORT)), st.integers(0, 60), st.binary(max_size=40)), max_size=8))
-def test_a_damaged_report_is_read_or_refused(changes: list[tuple[int, int, bytes]]) -> None:
-    octets = bytearray(REPORT)
-    for at, removed, put in changes:
-        octets[at : at + removed] = put
-    with suppress(ConfigError):
-        assert report_in(bytes(octets)).key.startswith("arf:")
