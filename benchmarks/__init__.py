@@ -13,6 +13,7 @@
     python -m benchmarks.lookups         facts from outside, remembered and new
     python -m benchmarks.smtp            messages a second through the front end, against a bare relay
     python -m benchmarks.policy_service  questions of mail servers a second
+    python -m benchmarks.api             checks a second through the API, and how long a page takes
     python -m benchmarks.sessions        memory of a session, and whether anything leaks
 
 Without options a table; ``--json`` prints one JSON object instead, ``--quick`` is the small size that the tests run.

@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
             self._waiting.set_exception(ConnectionResetError("the API has hung up"))
 
     async def ask(self, request: bytes) -> bytes:
-        """Ask, and wait for the body of the answer. Anything but 200 ends the run: a refusal is fast."""
+        """Ask, and wait for the body of the answer. Anything but 200 ends the run."""
         assert self._transport is not None
         self._answer, self._wanted = b"", 0
         self._waiting = asyncio.get_running_loop().create_future()

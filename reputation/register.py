@@ -33,7 +33,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_network
-from typing import Generic, TypeVar, cast
+from typing import TypeVar, cast
 
 from reputation.entries import (
     ADDRESSES,
@@ -55,6 +55,7 @@ from reputation.entries import (
 )
 from reputation.entry_index import EntryIndex
 from reputation.events import ClientAddress, Stage
+from reputation.kept import Kept, put
 from reputation.keys import Dimension, Entities, Entity, composite, parts_of
 from reputation.lists import NO_LISTS, Lists
 from reputation.rules import DISCARDING
@@ -146,62 +147,6 @@ def _reply(target: Target, action: Action) -> str:
 # All entries
 
 
-class _Kept(Generic[T]):
-    """What is kept about targets: of an entity, or of all networks around an address. Immutable."""
-
-    __slots__ = ("_networks", "_ordered", "empty", "entities")
-
-    def __init__(self, entities: dict[Entity, T], networks: dict[tuple[int, int], dict[int, T]]) -> None:
-        self.entities = entities
-        self._networks = networks
-        """(bits of an address, bits behind the prefix) -> number in the prefix -> what is kept."""
-        self._ordered = {
-            bits: [(shift, table) for (size, shift), table in sorted(networks.items()) if size == bits and table]
-            for bits in (32, 128)
-        }
-        self.empty = not entities and not any(self._ordered.values())
-
-    @classmethod
-    def of(cls, kept: Mapping[Target, T | None]) -> "_Kept[T]":
-        return cls({}, {}).changed(kept)
-
-    def changed(self, changes: Mapping[Target, T | None]) -> "_Kept[T]":
-        """The same with some targets' values replaced, or taken out where there is None."""
-        entities, networks = dict(self.entities), {place: dict(table) for place, table in self._networks.items()}
-        for target, value in changes.items():
-            if isinstance(target, Entity):
-                _set(entities, target, value)
-            else:
-                bits, number, shift = place_of(target)
-                _set(networks.setdefault((bits, shift), {}), number >> shift, value)
-        return _Kept(entities, networks)
-
-    def get(self, target: Target) -> T | None:
-        """What is kept of a target itself."""
-        if isinstance(target, Entity):
-            return self.entities.get(target)
-        bits, number, shift = place_of(target)
-        return self._networks.get((bits, shift), {}).get(number >> shift)
-
-    def around(self, bits: int, number: int, least_shift: int = 0) -> list[T]:
-        """Of all networks around an address, or around its bits above `least_shift`; the longest prefix first."""
-        return [
-            value
-            for shift, table in self._ordered[bits]
-            if shift >= least_shift and (value := table.get(number >> shift)) is not None
-        ]
-
-
-K = TypeVar("K")
-
-
-def _set(kept: dict[K, T], key: K, value: T | None) -> None:
-    if value is None:
-        kept.pop(key, None)
-    else:
-        kept[key] = value
-
-
 def _place_of_client(client: ClientAddress) -> Place:
     mapped = client if isinstance(client, IPv4Address) else client.ipv4_mapped
     return (128, int(client), 0) if mapped is None else (32, int(mapped), 0)
@@ -229,12 +174,12 @@ class Register:
     _by_id: Mapping[str, Entry]
     _index: EntryIndex
     """Of the same."""
-    _judging: _Kept[Sequence[Judging]]
+    _judging: Kept[Sequence[Judging]]
     _combinations: frozenset[str]
     """The combinations of dimensions that they have, or have had."""
-    _overrides: Mapping[str, _Kept[Override]]
+    _overrides: Mapping[str, Kept[Override]]
     """By the rule."""
-    _never_ban: _Kept[Target]
+    _never_ban: Kept[Target]
     _lists: Lists = NO_LISTS
 
     @classmethod
@@ -243,10 +188,10 @@ class Register:
         empty = cls(
             _by_id={},
             _index=EntryIndex({}),
-            _judging=_Kept.of({}),
+            _judging=Kept.of({}),
             _combinations=frozenset(),
             _overrides={},
-            _never_ban=_Kept.of({target_of(target): target for target in never_ban}),
+            _never_ban=Kept.of({target_of(target): target for target in never_ban}),
         )
         return empty.changed({entry.id: entry for entry in entries})
 
@@ -261,7 +206,7 @@ class Register:
         overrides: dict[str, dict[Target, Override | None]] = {}
         for id, entry in changes.items():
             named = entry or by_id.get(id)  # the id tells kind and target, so they are those of the one before, too
-            _set(by_id, id, entry)
+            put(by_id, id, entry)
             if isinstance(named, Override):
                 overrides.setdefault(named.rule, {})[named.target] = cast(Override | None, entry)
             elif named is not None:
@@ -278,8 +223,8 @@ class Register:
             _overrides=self._changed_overrides(overrides),
         )
 
-    def _changed_overrides(self, changes: Mapping[str, Mapping[Target, Override | None]]) -> dict[str, _Kept[Override]]:
-        none: _Kept[Override] = _Kept.of({})
+    def _changed_overrides(self, changes: Mapping[str, Mapping[Target, Override | None]]) -> dict[str, Kept[Override]]:
+        none: Kept[Override] = Kept.of({})
         changed = {rule: self._overrides.get(rule, none).changed(these) for rule, these in changes.items()}
         return {rule: kept for rule, kept in {**self._overrides, **changed}.items() if not kept.empty}
 

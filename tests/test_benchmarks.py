@@ -40,6 +40,7 @@ TARGETS: dict[str, dict[str, str | None]] = {
     "reputation": {"auc": ">= 0.955", "tpr_at_fpr_0_003": ">= 0.5"},
     "smtp": {"ratio_to_bare_relay": ">= 0.6", "verdicts_per_message": "= 3", "rules_fired": "= 0"},
     "policy_service": {"requests_per_second": ">= 5000", "p99_ms_half_load": "<= 10"},
+    "api": {"check_requests_per_second": ">= 2000", "top20_p99_ms": "<= 50", "entity_p99_ms": "<= 20"},
     "sessions": {
         "kb_per_idle_session": "<= 40",
         "kb_per_busy_session": "<= 400",

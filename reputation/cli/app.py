@@ -55,7 +55,7 @@ def serve(
 ) -> None:
     """Run everything on this machine.
 
-    The SMTP front end over the configured store.
+    The SMTP front end, and the API with its console, over the configured store.
     """
     path = path_of(config)
     code = asyncio.run(serving.serve(path, settings_of(path), workers))

@@ -29,8 +29,10 @@ from reputation.cli.printing import (
     word,
 )
 from reputation.cli.verdicts import show_recent
+from reputation.desk.describing import WINDOWS
 from reputation.desk.documents import Bucket, Distinct, EntityPage, EntitySeries, Forgotten, SeriesRow
 from reputation.errors import ConfigError
+from reputation.keys import Metric
 
 BAR_WIDTH = 40
 DAY = 86_400.0
@@ -68,6 +70,11 @@ def series(
     as_json: JsonOption = False,
 ) -> None:
     """Show somebody's counts over time, as bars."""
+
+    if window not in ("", *WINDOWS):
+        raise ConfigError(f'--window: "{window:.40}" is none of {", ".join(WINDOWS)}')
+    if metric and metric not in set(Metric):
+        raise ConfigError(f'--metric: "{metric:.40}" is none of {", ".join(Metric)}')
 
     def show_some(console: Console, found: EntitySeries, _now: float) -> None:
         rows = [row for row in found.series if metric in ("", row.metric) and window in ("", row.window)]
@@ -162,4 +169,7 @@ def show_forgotten(console: Console, gone: Forgotten, _now: float) -> None:
     """What was erased, and what still names it."""
     line(console, f"forgotten: {gone.counters:,} counters and {gone.verdicts:,} verdicts of {gone.entity}", WELL)
     for entry in gone.entries:
-        line(console, f"still named by {entry}, which is lifted by itself")
+        line(
+            console,
+            f"still named by {entry}: that stays until you lift it, as with `reputon unban` or `reputon list remove`",
+        )

@@ -77,7 +77,10 @@ def _show_store(console: Console, store: StoreHealth) -> None:
     whole = "" if store.whole else ", but not all of its servers answer"
     line(console, f"{store.name} at {store.url}{whole}", WELL if store.whole else REFUSED)
     took = f", an answer took {store.answer_ms:.1f} ms" if store.answer_ms is not None else ""
-    line(console, f"{store.processes:,} processes of reputon{took}")
+    if not store.processes:
+        line(console, f"No process of reputon lives: nothing is judged, until `reputon serve` runs{took}", REFUSED)
+        return
+    line(console, f"{store.processes:,} {'process' if store.processes == 1 else 'processes'} of reputon{took}")
 
 
 def show_audit(console: Console, done: Audit, _now: float) -> None:

@@ -26,6 +26,7 @@ from reputation.desk.documents import (
     TokenRow,
     VerdictLine,
 )
+from reputation.desk.feedback_reports import OF_REPORTS
 from reputation.desk.reports import outcome_of
 from reputation.desk.watching import lines_before
 from reputation.engine import Engine
@@ -225,7 +226,8 @@ async def learned(engine: Engine, reports: Sequence[OutcomeReport], author: str)
 async def _learned(engine: Engine, report: OutcomeReport, outcome: Outcome, author: str) -> OutcomeResult:
     """Count one report. One with a key is claimed for a moment first, and for long when it was counted: whoever dies in
     between, or does not hear that he was heard, leaves a claim that ends soon."""
-    claim = f"outcome:{author}:{report.key}" if report.key else ""
+    whose = "" if report.key.startswith(OF_REPORTS) else author  # a report that came by mail is the same for all
+    claim = f"outcome:{whose}:{report.key}" if report.key else ""
     if claim:
         there = await engine.store.keep(claim, _COUNTING, COUNTING_SECONDS)
         if there == _COUNTED:

@@ -121,12 +121,12 @@ def _most(names: Iterable[str]) -> dict[str, int]:
     return dict(Counter(name for name in names if name).most_common(MAX_NAMED))
 
 
-def would_do(rule: str, lines: Sequence[VerdictLine], since: float | None) -> WouldDo:
-    """What a rule would have done, by the verdicts that it had a part in, the latest first."""
+def would_do(rule: str, lines: Sequence[VerdictLine], since: float | None, *, key: Sequence[str] = ()) -> WouldDo:
+    """What a rule would have done, by the verdicts that it had a part in, the latest first; `key`: whom it counts."""
     would = [line for line in lines if rule in line.would]
     hit, accepted = Counter[str](), Counter[str]()
     for line in would:
-        name = blamed(line)
+        name = blamed(line, key)
         hit[name] += 1
         accepted[name] += passes(line)
     rows = [WouldRow(entity=name, verdicts=n, accepted=accepted[name]) for name, n in hit.most_common(MAX_SHOWN)]
@@ -145,7 +145,20 @@ def passes(line: VerdictLine) -> bool:
     return line.action not in {str(action) for action in DENYING}
 
 
-def blamed(line: VerdictLine) -> str:
-    """The entity that a verdict goes under."""
+def blamed(line: VerdictLine, key: Sequence[str] = ()) -> str:
+    """The entity that a verdict goes under: the one that the rule counts, or else the surest name there is."""
     by_dimension = {entity.partition(":")[0]: entity for entity in line.entities}
+    counted = [by_dimension[name] for name in key if name in by_dimension]
+    if counted and len(counted) == len(key):
+        return counted[0] if len(counted) == 1 else joined(counted)
     return next((by_dimension[name] for name in BLAMED if name in by_dimension), f"ip:{line.client}")
+
+
+def joined(entities: Sequence[str]) -> str:
+    """Several as one, as a rule with a composite key counts them.
+
+    >>> joined(["ip:192.0.2.7", "sender:a@example.com"])
+    'ip+sender:192.0.2.7,a@example.com'
+    """
+    parts = [entity.partition(":") for entity in entities]
+    return f"{'+'.join(part[0] for part in parts)}:{','.join(part[2] for part in parts)}"

@@ -36,6 +36,8 @@ from reputation.windows import Window
 WINDOWS: Mapping[str, Window] = dict(zip(("5m", "1h", "1d"), TRACKED_WINDOWS, strict=True))
 """By the names that operators ask for."""
 _NAMES = {window: name for name, window in WINDOWS.items()}
+MAX_AGO_SECONDS = 49 * 3_600.0
+"""How long leaderboards are kept."""
 SKETCHED_OF = {
     dimension: tuple(dict.fromkeys(of for table in SKETCHED.values() for of in table.get(dimension, ())))
     for dimension in {each for table in SKETCHED.values() for each in table}
@@ -69,6 +71,8 @@ async def top_of(engine: Engine, dimension: str, metric: str, window: str, *, n:
         raise ConfigError(f'metric: "{metric:.40}" is not counted; {which}')
     if not 1 <= n <= MAX_TOP:
         raise ConfigError(f"n: from 1 to {MAX_TOP}")
+    if at is not None and not engine.now - MAX_AGO_SECONDS <= at <= engine.now + 60:
+        raise ConfigError("at: a time of the last two days, in seconds since the epoch")
     rows = await engine.top(dimension, metric, window_of(window), n, at=at)
     register, now = engine.registrar.register, engine.now
     return Top(

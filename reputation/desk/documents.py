@@ -185,7 +185,7 @@ class WouldDo:
     changed: int
     """Of these, those that were accepted: which enforcing would change."""
     rows: tuple[WouldRow, ...]
-    """The most affected first: users, or else senders, or else clients."""
+    """The most affected first: whom the rule counts; where that is nobody, users, or else senders, or else clients."""
     recent: tuple[VerdictLine, ...]
 
 

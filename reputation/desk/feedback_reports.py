@@ -44,6 +44,8 @@ KINDS: Mapping[str, OutcomeKind] = {
     "not-spam": OutcomeKind.HAM,
 }
 """Feedback-Type (RFC 5965 section 7.3, RFC 6430 for not-spam) -> what it is an outcome of."""
+OF_REPORTS = "arf:"
+"""What the keys of feedback reports begin with."""
 MEDIA_TYPES = (REPORT, "message/rfc822")
 """What a report is sent as."""
 MAX_REPORT_OCTETS = 2**20
@@ -170,4 +172,4 @@ def _is_of(address: str, proven: frozenset[tuple[str, str]], *methods: str) -> b
 def _key(header: Header, report: OutcomeReport) -> str:
     """What a report is known by when it comes again: its Message-ID is no secret, so it is what it says besides."""
     known = f"{_text(header.first('Message-ID'))}\n{report}".encode("utf-8", "surrogatepass")
-    return f"arf:{hashlib.blake2b(known, digest_size=16).hexdigest()}"
+    return f"{OF_REPORTS}{hashlib.blake2b(known, digest_size=16).hexdigest()}"

@@ -109,9 +109,13 @@ class EngineDesk:
         name = describing.named_rule(self._engine, rule)
         if self._watch is not None:
             lines = [line for line in self._watch.latest() if name in line.would]
-            return case_files.would_do(name, lines, self._watch.since)
+            return case_files.would_do(name, lines, self._watch.since, key=self._key_of(name))
         lines = [line async for line in lines_before(self._engine.store, MAX_STREAMED, name)]
-        return case_files.would_do(name, lines, await self._since())
+        return case_files.would_do(name, lines, await self._since(), key=self._key_of(name))
+
+    def _key_of(self, rule: str) -> Sequence[str]:
+        named = self._engine.policy.named.get(rule)
+        return tuple(named.key) if named is not None else ()
 
     async def _since(self) -> float | None:
         first = await self._engine.store.published("0", 1)

@@ -89,6 +89,8 @@ class EmbeddedServer:
                     await asyncio.sleep(0.02)
         except TimeoutError:
             await self.stop()
+            if self._process is None:  # another process has the lock, and runs it
+                raise StoreUnavailable(f"the embedded store in {self._directory} runs, and does not answer") from None
             log_file = self._directory / "valkey.log"
             raise StoreUnavailable(f"the embedded store did not start in {START_SECONDS:g} s: see {log_file}") from None
 

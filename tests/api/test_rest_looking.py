@@ -181,6 +181,43 @@ async def test_who_is_held_has_a_case_file_and_is_let_go_with_one_call(
     await until(reading, "/v1/suspects", lambda body: body["suspects"] == [])
 
 
+async def test_who_is_held_is_told_page_by_page(
+    api: Api, reading: aiohttp.ClientSession, writing: aiohttp.ClientSession
+) -> None:
+    users = ("paged1", "paged2", "paged3")
+    for user in users:
+        for _ in range(5):
+            await api.engine.judge(mail(f"{user}@example.com", user=user))
+    await until(reading, "/v1/suspects", lambda body: body["total"] == len(users))
+    found: list[str] = []
+    query = "?n=1"
+    while query:
+        async with reading.get(f"/v1/suspects{query}") as answer:
+            body = await answer.json()
+            following = str(answer.links["next"]["url"]) if "next" in answer.links else ""
+        assert (len(body["suspects"]), body["total"]) == (1, 3)
+        assert (body["next"] is None) == (not following)
+        found += [each["entity"] for each in body["suspects"]]
+        query = following and f"?{following.partition('?')[2]}"
+    assert sorted(found) == [f"user:{user}" for user in users]
+    async with reading.get("/v1/suspects?after=nobody") as answer:
+        assert (answer.status, "after: " in await answer.text()) == (400, True)
+    for user in users:
+        async with writing.post("/v1/release", json={"target": f"user:{user}", "reason": "done"}) as answer:
+            assert answer.status == 200
+
+
+async def test_a_whole_class_is_banned_or_exempted_only_when_the_body_says_so(writing: aiohttp.ClientSession) -> None:
+    for path, more in (("/v1/bans", {}), ("/v1/lists", {"list": "allow"})):
+        body = {"target": "country:AQ", "reason": "a slip", "expires_in_seconds": 60, **more}
+        async with writing.post(path, json=body) as answer:
+            assert (answer.status, '\\"wide\\": true' in await answer.text()) == (400, True)
+        async with writing.post(path, json={**body, "wide": True}) as answer:
+            assert answer.status == 201
+        async with writing.delete(answer.headers["location"], params={"reason": "done"}) as lifted:
+            assert lifted.status == 200
+
+
 async def test_somebody_is_forgotten_and_the_audit_does_not_say_who(
     api: Api, reading: aiohttp.ClientSession, administering: aiohttp.ClientSession
 ) -> None:

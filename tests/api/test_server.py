@@ -23,6 +23,8 @@ from starlette.types import Message
 from api import protocol
 from api.app import application
 from api.connections import Places
+from api.console.pages.entrance import DOOR
+from api.console.visits import FORM_FIELD
 from api.door import SMALL_OCTETS, Exchange
 from api.gate import Gate
 from api.protocol import cut_off_late
@@ -234,8 +236,8 @@ async def test_a_field_of_an_answer_is_said_once() -> None:
 async def test_the_cookie_is_for_tls_alone_where_a_proxy_speaks_it(is_behind: bool, name: str) -> None:
     listen = ["192.0.2.1:8025" if is_behind else "127.0.0.1:8025"]
     async with house_of(console=True, plain_from_anywhere=is_behind, listen=listen) as house, house.client() as asked:
-        form = {"token": house.token}
-        async with asked.post("/console/login", data=form, allow_redirects=False) as answer:
+        form, door = {"token": house.token, FORM_FIELD: "x" * 43}, {"cookie": f"{DOOR}={'x' * 43}"}
+        async with asked.post("/console/login", data=form, headers=door, allow_redirects=False) as answer:
             (cookie,) = [text for text in answer.headers.getall("set-cookie") if text.startswith(f"{name}=")]
             assert ("secure" in cookie.lower().replace("__secure-", "")) == is_behind
 

@@ -149,7 +149,7 @@ def test_a_mistake_is_one_line_that_says_what_to_write(site: Site, command: tupl
         ("override", "few-clients", "ip:192.0.2.1", "5/1h", "--lift"),
         ("outcome",),
         ("outcome", "spam", "--arf", "-"),
-        ("token", "create", "--name", "x", "--scope", "read"),
+        ("token", "create", "--scope", "read"),
         ("nonsense",),
     ],
 )
