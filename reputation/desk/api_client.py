@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from reputation.access import Scope
-from reputation.errors import ApiError, ConfigError, NothingThere, Refused, StoreUnavailable, Unreachable
+from reputation.errors import ApiError, ConfigError, NothingThere, Refused, StoreMisuse, StoreUnavailable, Unreachable
 
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
@@ -233,6 +233,8 @@ def _problem(url: str, answer: Answer, scope: Scope, had_token: bool) -> ApiErro
             return Refused(f"{url}: {detail}; a token may have a higher --rate")
         case 503:
             return StoreUnavailable(f"{url}: {detail}")
+        case 507:
+            return StoreMisuse(f"{url}: {detail}")
         case status if status < 500:
             return ConfigError(detail)
         case status:

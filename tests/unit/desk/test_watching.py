@@ -111,6 +111,7 @@ async def test_who_comes_back_gets_what_he_missed(watch: Watch) -> None:
     last_seen = watch.lines_of("sender:alice", 3)[-1].id
     async with aclosing(watch.follow(last_seen)) as lines:
         assert [line.rule for line in [await anext(lines), await anext(lines)] if line is not None] == ["r3", "r4"]
+        assert await asyncio.wait_for(anext(lines), 1) is None  # at once: nobody waits for more than there is
 
 
 async def test_nobody_misses_a_line_because_another_one_was_erased(store: TroubledStore, watch: Watch) -> None:
