@@ -21,7 +21,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from reputation.access import Scope
-from reputation.errors import ApiError, ConfigError, NothingThere, Refused, StoreMisuse, StoreUnavailable, Unreachable
+from reputation.errors import (
+    ApiError,
+    ConfigError,
+    NothingThere,
+    Refused,
+    StoreError,
+    StoreMisuse,
+    StoreUnavailable,
+    Unreachable,
+)
 
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
@@ -213,7 +222,7 @@ async def _answer(response: aiohttp.ClientResponse) -> Answer:
     return Answer(response.status, response.content_type, bytes(octets))
 
 
-def _problem(url: str, answer: Answer, scope: Scope, had_token: bool) -> ApiError | ConfigError | StoreUnavailable:
+def _problem(url: str, answer: Answer, scope: Scope, had_token: bool) -> ApiError | ConfigError | StoreError:
     """The error that a problem (RFC 9457) stands for."""
     try:
         detail = str(json.loads(answer.octets)["detail"])[:MAX_DETAIL]
