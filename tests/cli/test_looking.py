@@ -86,7 +86,7 @@ def test_what_enforcing_a_rule_would_change(site: Site) -> None:
     assert (found["verdicts"], found["changed"]) == (15, 10)
     lines = site.run("would-do", "few-clients").lines
     assert cells(lines, "it would have hit 15 times; 10 of these passed")
-    assert cells(lines, f"sender:{BUSY} 15 10")
+    assert cells(lines, f"ip:{CLIENT} 15 10"), "whom the rule counts"
 
 
 def test_who_is_held_and_his_case_file(store_site: Site) -> None:
