@@ -1,7 +1,7 @@
 """``POST /v1/check``: the decision for any mail server. An event in, a verdict out; an array in, an array out.
 
-A mistake in one of several events refuses the whole request before anything is counted. Events of a request are judged
-at the same time: order matters only between requests.
+A mistake in one of several events, a key that was another event's too, refuses the whole request before anything is
+counted. Events of a request are judged at the same time: order matters only between requests.
 
 A question with a key is counted once (`reputation.events`: its token) and its answer is kept for `KEPT_SECONDS`, so
 that whoever asks again after a time-out gets the same one. That costs such a question two round trips besides; it is
@@ -12,10 +12,10 @@ for that case: our trouble is nobody's refusal.
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,6 +36,8 @@ AT_ONCE = 64
 """Events of a request that are judged at the same time."""
 JSON = "application/json"
 
+T = TypeVar("T")
+
 
 async def check(request: Request) -> Response:
     """Judge an event, or an array of them, and count it.
@@ -54,10 +56,17 @@ async def check(request: Request) -> Response:
         _Question(surroundings, caller.token, key, one, event)
         for key, one, event in zip(keys, told, events, strict=True)
     ]
-    answers: list[bytes] = []
-    for start in range(0, len(questions), AT_ONCE):
-        answers += await asyncio.gather(*(each.answered() for each in questions[start : start + AT_ONCE]))
+    await _all([each.recall for each in questions if each.is_named])
+    answers = await _all([each.answered for each in questions])
     return Response(b"[" + b",".join(answers) + b"]" if is_array else answers[0], media_type=JSON)
+
+
+async def _all(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """What they come to, some at a time."""
+    found: list[T] = []
+    for start in range(0, len(calls), AT_ONCE):
+        found += await asyncio.gather(*(call() for call in calls[start : start + AT_ONCE]))
+    return found
 
 
 def _keys(header: str, told: Sequence[CheckedEvent], *, is_array: bool) -> list[str]:
@@ -87,20 +96,28 @@ class _Question:
         self._deadline_seconds = surroundings.settings.store.deadline_seconds
         self._name = f"check:{token.token_id}:{key}" if key else ""
         self._told = told
+        self._answer: bytes | None = None
         self._event = _with_token(event, self._name) if key else event
 
+    @property
+    def is_named(self) -> bool:
+        """Whether it has a key."""
+        return bool(self._name)
+
+    async def recall(self) -> None:
+        """Hear what was answered before; raises `Problem` 422 for a key that another event had."""
+        kept = await self._in_time(self._engine.store.kept(self._name))
+        self._answer = None if kept is None else self._same(kept)
+
     async def answered(self) -> bytes:
-        """The verdict as JSON; raises `Problem` 422 for a key that another event had."""
-        if not self._name:
-            return encoded(checked(await self._engine.judge(self._event)))
-        store = self._engine.store
-        if (kept := await self._in_time(store.kept(self._name))) is not None:
-            return self._same(kept)
+        """The verdict as JSON; raises `Problem` 422 for a key that another event has got meanwhile."""
+        if self._answer is not None:
+            return self._answer
         verdict = await self._engine.judge(self._event)
         answer = encoded(checked(verdict))
-        if verdict.reason is Reason.STORE_UNAVAILABLE or verdict.local:
+        if not self._name or verdict.reason is Reason.STORE_UNAVAILABLE or verdict.local:
             return answer  # our trouble passes, and must not be told again when it has
-        kept = await self._in_time(store.keep(self._name, self._text(answer), KEPT_SECONDS))
+        kept = await self._in_time(self._engine.store.keep(self._name, self._text(answer), KEPT_SECONDS))
         return answer if kept is None else self._same(kept)
 
     async def _in_time(self, asked: Awaitable[str | None]) -> str | None:

@@ -22,6 +22,7 @@ from reputation.events import Auth, ClientAddress, Connect, Data, Event, Helo, M
 MAX_TEXT = 4_096
 MAX_RECIPIENTS = 10_000
 MAX_HEADER_FIELDS = 1_000
+MAX_FIELD_TEXT = 1_000
 MAX_KEY = 200
 SESSION = "api"
 
@@ -67,9 +68,10 @@ class CheckedEvent(BaseModel):
     author: Text | None = None
     """At stage data: the address in the From field."""
     header: Annotated[dict[Text, str], Field(max_length=MAX_HEADER_FIELDS)] | None = None
-    """At stage data: the first of each field."""
+    """At stage data: the first of each field. What is folded is unfolded; of a long text the beginning is read."""
     content: str | None = None
-    """At stage data: the whole message in base64, so that its signatures can be looked at."""
+    """At stage data: the whole message in base64, so that its signatures can be looked at, with CRLF at the ends of its
+    lines."""
     key: Annotated[str, Field(max_length=MAX_KEY)] = ""
     """Names the question: asked again, it is counted once, and gets the same answer."""
 
@@ -98,16 +100,26 @@ def _data(told: CheckedEvent, session: Session) -> Event:
         message_bytes=len(content) if told.message_bytes is None else told.message_bytes,
         subject=told.subject or "",
         author=told.author or "",
-        header={name.lower(): text for name, text in (told.header or {}).items()},
+        header=_header(told.header or {}),
         content=content,
     )
 
 
+def _header(told: Mapping[str, str]) -> dict[str, str]:
+    """As the front end reads one: names in lower case, texts on one line and bounded."""
+    texts: dict[str, str] = {}
+    for name, text in told.items():
+        texts.setdefault(name.lower(), " ".join(text[: 4 * MAX_FIELD_TEXT].split())[:MAX_FIELD_TEXT])
+    return texts
+
+
 def _content(text: str | None) -> bytes:
+    """The message; one with nothing but LF at the ends of its lines, as on disk, gets CRLF (RFC 5321 section 2.3.8)."""
     try:
-        return base64.b64decode(text or "", validate=True)
+        content = base64.b64decode(text or "", validate=True)
     except (binascii.Error, ValueError):
         raise _mistake("content", "no base64: RFC 4648 section 4, without line ends") from None
+    return content if b"\r\n" in content else content.replace(b"\n", b"\r\n")
 
 
 Make = Callable[[CheckedEvent, Session], Event]

@@ -14,10 +14,12 @@ from api.surroundings import surroundings_of
 from reputation.access import Scope
 from reputation.desk.documents import OutcomeReport
 from reputation.desk.feedback_reports import MEDIA_TYPES, report_in
-from reputation.desk.reports import MAX_KEY, MAX_TEXT
+from reputation.desk.reports import MAX_KEY, MAX_TEXT, outcome_of
+from reputation.errors import ConfigError
 from reputation.events import OutcomeKind
 
 SCOPES = (Scope.CHECK, Scope.WRITE)
+MAX_HEAD_OCTETS = 65_536
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 
 
@@ -71,18 +73,30 @@ def _reports(request: Request, body: bytes, most: int) -> list[OutcomeReport]:
     if media_type in MEDIA_TYPES:
         head = f"Content-Type: {header}\r\n\r\n".encode("latin-1", "replace")
         report = report_in(head + body if media_type == MEDIA_TYPES[0] and not _has_header(body) else body)
-        return [replace(report, key=key[:MAX_KEY]) if key else report]
+        return [replace(report, key=key) if key else report]
     if media_type != "application/json":
         detail = f"send application/json, or a feedback report as {' or '.join(MEDIA_TYPES)}"
         raise Problem(415, ProblemType.WRONG_MEDIA_TYPE, detail)
-    found, _ = _READER.read(body, most)
+    found, is_array = _READER.read(body, most)
     if key and (len(found) != 1 or found[0].key not in ("", key)):
         raise Problem(
             400, ProblemType.BAD_REQUEST, "Idempotency-Key names one report: give each of several its own key"
         )
-    return [(one.model_copy(update={"key": key}) if key else one).report() for one in found]
+    reports = [(one.model_copy(update={"key": key}) if key else one).report() for one in found]
+    for index, report in enumerate(reports if is_array else ()):
+        _check(report, index)
+    return reports
+
+
+def _check(report: OutcomeReport, index: int) -> None:
+    """Raise `ConfigError` that says which of several cannot be right."""
+    try:
+        outcome_of(report)
+    except ConfigError as error:
+        raise ConfigError(f"body.{index}: {error}") from None
 
 
 def _has_header(body: bytes) -> bool:
     """Whether a multipart body is a whole message, with its own header."""
-    return not body.lstrip().startswith(b"--")
+    head = body[:MAX_HEAD_OCTETS].replace(b"\r\n", b"\n").lstrip(b"\n").partition(b"\n\n")[0]
+    return not head.startswith(b"--") and b"content-type:" in head.lower()

@@ -113,6 +113,17 @@ async def test_the_message_itself_can_be_sent(checking: aiohttp.ClientSession) -
     assert problem["errors"][0]["where"] == "content"
 
 
+async def test_a_header_is_read_as_the_front_end_reads_one(checking: aiohttp.ClientSession) -> None:
+    data = {"stage": "data", "client": "192.0.2.7", "sender": "", "recipients": [], "subject": "late"}
+    for header, tags in (
+        ({"X-Test": " yes\r\n "}, ["late"]),
+        ({"X-Test": "yes", "x-test": "no"}, ["late"]),
+        ({"x-test": "no", "X-Test": "yes"}, []),
+        ({"X-Test": "yes" + " " * 5_000 + "and no"}, ["late"]),
+    ):
+        assert (await asked(checking, data | {"header": header}))["tags"] == tags
+
+
 async def test_many_are_judged_at_once_and_answered_in_their_order(checking: aiohttp.ClientSession) -> None:
     verdicts = await asked(checking, [mail(f"many{number}") for number in range(150)] + [mail("many0")])
     assert len(verdicts) == 151
@@ -196,6 +207,14 @@ async def test_a_key_is_one_event_s(checking: aiohttp.ClientSession, api: Api) -
     await asked(checking, [mail("a", key="twice"), mail("b", key="twice")], 400)
     async with api.client(await api.token("check")) as somebody_else:
         assert (await asked(somebody_else, mail("other", key="taken")))["action"] == "accept"
+
+
+async def test_a_key_of_another_event_among_many_counts_nothing(checking: aiohttp.ClientSession) -> None:
+    await asked(checking, mail("first", key="spoken for"))
+    problem = await asked(checking, [mail("untouched"), mail("other", key="spoken for")], 422)
+    assert "spoken for" in problem["detail"]
+    verdicts = [await asked(checking, mail("untouched")) for _ in range(3)]
+    assert [verdict["action"] for verdict in verdicts] == ["accept", "accept", "tempfail"]
 
 
 async def test_two_who_ask_the_same_at_once_get_one_answer(checking: aiohttp.ClientSession) -> None:

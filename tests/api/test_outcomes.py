@@ -115,6 +115,31 @@ async def test_a_feedback_report_without_its_own_header(checking: aiohttp.Client
     assert await count(api, "ip:192.0.2.98", "complaints") == 1
 
 
+async def test_a_feedback_report_with_text_before_its_parts(checking: aiohttp.ClientSession, api: Api) -> None:
+    _, _, body = report(source="192.0.2.97").partition(b"\r\n\r\n")
+    await told(checking, b"This is MIME.\r\n\r\n" + body, media_type='multipart/report; boundary="part"')
+    assert await count(api, "ip:192.0.2.97", "complaints") == 1
+    await told(checking, report(source="192.0.2.97"), media_type="multipart/report")
+    assert await count(api, "ip:192.0.2.97", "complaints") == 2, "a whole message, whatever it is said to be"
+
+
+async def test_a_feedback_report_may_have_another_key(checking: aiohttp.ClientSession, api: Api) -> None:
+    for name in ("<1@provider.example>", "<2@provider.example>"):
+        octets = report(source="192.0.2.96").replace(b"<192.0.2.96@provider.example>", name.encode())
+        await told(checking, octets, media_type="message/rfc822", key="one of them")
+    assert await count(api, "ip:192.0.2.96", "complaints") == 1
+    problem = await told(checking, REPORT, 400, "message/rfc822", key="x" * 201)
+    assert problem["errors"][0]["where"] == "key"
+
+
+async def test_a_mistake_among_many_says_where_it_is(checking: aiohttp.ClientSession, api: Api) -> None:
+    good = {"kind": "spam", "client": "198.51.100.66"}
+    for bad in ({"kind": "spam", "client": "nowhere"}, {"kind": "sunshine"}, {"kind": "spam"}, 7):
+        problem = await told(checking, [good, bad], 400)
+        assert problem["errors"][0]["where"].startswith("body.1"), problem
+    assert await count(api, "ip:198.51.100.66", "spam") == 0
+
+
 async def test_what_is_no_report_says_what_is_missing(checking: aiohttp.ClientSession) -> None:
     problem = await told(checking, b"Subject: hello\r\n\r\nhello\r\n", 400, "message/rfc822")
     assert "message/feedback-report" in problem["detail"]

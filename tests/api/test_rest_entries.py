@@ -137,11 +137,10 @@ async def test_all_pages_together_have_every_entry_once(own_api: Api) -> None:
             assert answer.status == 400
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/entries", "/v1/bans", "/v1/rules", "/v1/audit", "/v1/tokens", "/v1/top?at=1764072000"]
-)
+@pytest.mark.parametrize("path", ["/v1/entries", "/v1/bans", "/v1/rules", "/v1/audit", "/v1/tokens", "/v1/top?at="])
 async def test_what_has_not_changed_is_not_sent_again(administering: aiohttp.ClientSession, path: str) -> None:
-    more = "&dimension=sender&metric=messages&window=1h" if "top" in path else ""
+    hour_ago = f"{int(time.time()) - 3_600}&dimension=sender&metric=messages&window=1h"
+    more = hour_ago if "top" in path else ""
     async with administering.get(path + more) as answer:
         tag = answer.headers["etag"]
         assert "no-cache" in answer.headers["cache-control"]
