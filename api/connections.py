@@ -151,7 +151,7 @@ class Listener:
             )
         except OSError:  # ssl.SSLError is one
             over()
-        except BaseException:
+        except BaseException:  # cancellation, too: the place must not stay taken
             over()
             raise
         else:

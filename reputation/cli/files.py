@@ -31,7 +31,7 @@ def replacing(file: Path) -> Iterator[IO[bytes]]:
                 os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode))
             os.fsync(new.fileno())
         Path(name).replace(file)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: half a file must not stay behind
         with suppress(OSError):
             Path(name).unlink()
         raise

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TypedDict
 
-from reputation.access import Token, digest_of, scopes_of, spelled_token
+from reputation.access import SECRET_OCTETS, Token, digest_of, scopes_of, spelled_token
 from reputation.bookkeeping import COMPLAINED_OF, those_proven
 from reputation.contracts import MAX_STREAMED
 from reputation.desk.describing import entry_row
@@ -259,7 +259,7 @@ async def made_token(engine: Engine, new: NewToken, author: str) -> MadeToken:
         raise ConfigError(
             f'name: there is a token "{new.name:.64}" already; take another name, or revoke that one first'
         )
-    secret = secrets.token_urlsafe(32)
+    secret = secrets.token_urlsafe(SECRET_OCTETS)
     token = Token(
         token_id=secrets.token_hex(TOKEN_ID_OCTETS),
         name=new.name,

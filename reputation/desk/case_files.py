@@ -12,6 +12,7 @@ from reputation.desk.documents import CaseFile, EntityPage, Suspect, Suspects, V
 from reputation.entries import Ban, Entry, spelled
 from reputation.errors import ConfigError
 from reputation.holds import HELD_BY
+from reputation.keys import Dimension, Entity, composite
 from reputation.register import Register
 from reputation.verdict import DENYING
 
@@ -20,7 +21,7 @@ MAX_NAMED = 20
 MAX_SHOWN = 100
 """Rows of those whom a rule would act upon."""
 SHOWN_VERDICTS = 20
-BLAMED = ("user", "sender", "ip")
+BLAMED = (Dimension.USER, Dimension.SENDER, Dimension.IP)
 """Whose name a verdict goes under, the surest first: a log-in cannot be forged, a sender can."""
 
 ADVICE: Mapping[str, tuple[str, ...]] = {
@@ -121,7 +122,7 @@ def _most(names: Iterable[str]) -> dict[str, int]:
     return dict(Counter(name for name in names if name).most_common(MAX_NAMED))
 
 
-def would_do(rule: str, lines: Sequence[VerdictLine], since: float | None, *, key: Sequence[str] = ()) -> WouldDo:
+def would_do(rule: str, lines: Sequence[VerdictLine], since: float | None, *, key: Sequence[Dimension] = ()) -> WouldDo:
     """What a rule would have done, by the verdicts that it had a part in, the latest first; `key`: whom it counts."""
     would = [line for line in lines if rule in line.would]
     hit, accepted = Counter[str](), Counter[str]()
@@ -145,20 +146,10 @@ def passes(line: VerdictLine) -> bool:
     return line.action not in {str(action) for action in DENYING}
 
 
-def blamed(line: VerdictLine, key: Sequence[str] = ()) -> str:
+def blamed(line: VerdictLine, key: Sequence[Dimension] = ()) -> str:
     """The entity that a verdict goes under: the one that the rule counts, or else the surest name there is."""
-    by_dimension = {entity.partition(":")[0]: entity for entity in line.entities}
-    counted = [by_dimension[name] for name in key if name in by_dimension]
-    if counted and len(counted) == len(key):
-        return counted[0] if len(counted) == 1 else joined(counted)
-    return next((by_dimension[name] for name in BLAMED if name in by_dimension), f"ip:{line.client}")
-
-
-def joined(entities: Sequence[str]) -> str:
-    """Several as one, as a rule with a composite key counts them.
-
-    >>> joined(["ip:192.0.2.7", "sender:a@example.com"])
-    'ip+sender:192.0.2.7,a@example.com'
-    """
-    parts = [entity.partition(":") for entity in entities]
-    return f"{'+'.join(part[0] for part in parts)}:{','.join(part[2] for part in parts)}"
+    parts = (entity.partition(":") for entity in line.entities)
+    named = {Dimension(name): Entity(name, id) for name, _, id in parts if name in set(Dimension)}
+    if key and (counted := composite(named, key)) is not None:
+        return str(counted)
+    return next((str(named[name]) for name in BLAMED if name in named), f"ip:{line.client}")

@@ -40,6 +40,7 @@ from reputation.desk.watching import Watch, following, line_of, lines_before
 from reputation.engine import Engine
 from reputation.entries import Ban, Target, parse_target
 from reputation.errors import ConfigError
+from reputation.keys import Dimension
 from reputation.python_policies import load_functions
 from reputation.releases import released
 from reputation.remarks import FORGOTTEN, RELOAD
@@ -113,9 +114,9 @@ class EngineDesk:
         lines = [line async for line in lines_before(self._engine.store, MAX_STREAMED, name)]
         return case_files.would_do(name, lines, await self._since(), key=self._key_of(name))
 
-    def _key_of(self, rule: str) -> Sequence[str]:
+    def _key_of(self, rule: str) -> Sequence[Dimension]:
         named = self._engine.policy.named.get(rule)
-        return tuple(named.key) if named is not None else ()
+        return named.key if named is not None else ()
 
     async def _since(self) -> float | None:
         first = await self._engine.store.published("0", 1)

@@ -4,6 +4,7 @@ from reputation.desk.case_files import blamed, case_file, suspects_of, would_do
 from reputation.desk.documents import EntityPage, Next, VerdictLine
 from reputation.entries import Ban
 from reputation.holds import HELD_BY
+from reputation.keys import Dimension
 from reputation.register import Register
 from tests.entries_for_tests import ban, target
 
@@ -68,6 +69,13 @@ def test_a_log_in_says_more_than_a_sender() -> None:
     assert blamed(line(1)) == "sender:a@x"
     assert blamed(line(1, entities=("ip:192.0.2.7",))) == "ip:192.0.2.7"
     assert blamed(line(1, entities=())) == "ip:192.0.2.7"
+
+
+def test_a_rule_is_told_of_whom_it_counts() -> None:
+    bomb = line(1, entities=("ip:192.0.2.7", "sender:a@x", "recipient:victim@y"))
+    assert blamed(bomb, (Dimension.RECIPIENT,)) == "recipient:victim@y"
+    assert blamed(bomb, (Dimension.IP, Dimension.SENDER)) == "ip+sender:192.0.2.7,a@x"
+    assert blamed(bomb, (Dimension.USER,)) == "sender:a@x", "it counts nobody of this event"
 
 
 def test_a_case_file_adds_up() -> None:
